@@ -1,0 +1,138 @@
+//! Every limit, with its unit, its reason and what happens when it is met.
+//!
+//! Purpose: memory has a ceiling that this file names.
+//! Invariants: relations between limits are asserted at compile time.
+//! Non-goals: what operators tune by flags (these are the flags' defaults and hard ends).
+//! Sources: RFC 791 (datagram size), RFC 3261 §18 (SIP over TCP), RFC 3550 A.1.
+
+/// Bytes of an IP datagram after reassembly: IPv4's total length is 16 bits.
+pub const DATAGRAM_BYTES_MAX: usize = 65_535;
+
+/// Datagrams being rebuilt at once, for one ring; the oldest goes (`fragment_dropped`).
+pub const FRAGMENTED_DATAGRAMS_MAX: usize = 1_024;
+
+/// Bytes held in unfinished datagrams, for one ring; the oldest goes (`fragment_dropped`).
+pub const FRAGMENT_BYTES_MAX: usize = 8 << 20;
+
+/// A datagram that is not whole after this is given up (RFC 8200 §4.5 says 60 s; a mirror port
+/// sees the parts within milliseconds, and long waits only serve floods).
+pub const FRAGMENT_TIMEOUT_MS: i64 = 5_000;
+
+/// TCP connections (one direction each) that carry SIP, followed at once for one ring; the least
+/// recently used goes (`tcp_dropped` counts what was parked in it).
+pub const TCP_FLOWS_MAX: usize = 8_192;
+
+/// Bytes parked out of order in one TCP direction while a gap may fill; beyond it the gap is
+/// skipped.
+pub const TCP_GAP_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes parked out of order over all TCP flows of a ring.
+pub const TCP_PARKED_BYTES_MAX: usize = 32 << 20;
+
+/// A TCP gap older than this is skipped: the mirror lost the segment.
+pub const TCP_GAP_TIMEOUT_MS: i64 = 2_000;
+
+/// Bytes of one SIP message: the largest UDP datagram; over TCP the corpus holds 64 kB bodies.
+pub const SIP_MESSAGE_BYTES_MAX: usize = 128 << 10;
+
+/// Headers of one SIP message; the rest are ignored, and the message is marked.
+pub const SIP_HEADERS_MAX: usize = 256;
+
+/// Media sections (`m=`) read of one SDP body.
+pub const SDP_MEDIA_MAX: usize = 16;
+
+/// Payload formats read of one media section.
+pub const SDP_FORMATS_MAX: usize = 32;
+
+/// Two equal frames closer than this are one frame that the mirror copied twice; a SIP
+/// retransmission comes after 500 ms at the earliest (RFC 3261 §17.1.1.2, T1).
+pub const DUPLICATE_WINDOW_MS: i64 = 20;
+
+/// Recent frames remembered to find duplicates, for one ring: 20 ms at three million frames/s.
+pub const DUPLICATE_SLOTS: usize = 1 << 16;
+
+/// Calls followed at once; an INVITE beyond it is counted (`call_limit`) and not recorded.
+pub const CALLS_MAX: usize = 50_000;
+
+/// Dialog legs (branches of a fork, hops) of one call.
+pub const LEGS_PER_CALL_MAX: usize = 32;
+
+/// Media endpoints that one call may claim at once.
+pub const CLAIMS_PER_CALL_MAX: usize = 32;
+
+/// RTP streams (SSRC one way) told apart in one call; more are counted in the last.
+pub const STREAMS_PER_CALL_MAX: usize = 64;
+
+/// SIP messages kept per call for the ladder; later ones are counted, not kept.
+pub const SIP_MESSAGES_PER_CALL_MAX: usize = 2_000;
+
+/// Gaps and DTMF digits listed per call; more are summed into the last.
+pub const GAPS_PER_CALL_MAX: usize = 2_000;
+
+/// Flows (5-tuple and SSRC) that one front remembers; the least recently seen goes.
+pub const FLOWS_MAX: usize = 4 * CALLS_MAX;
+
+/// RTP ahead of its SDP waits this long.
+pub const ORPHAN_WAIT_MS: i64 = 2_000;
+
+/// Orphan packets of one flow: 2 s at 10 ms ptime, and a little more.
+pub const ORPHANS_PER_FLOW_MAX: usize = 256;
+
+/// Orphan bytes in all, for one ring; the oldest flow goes whole (`orphan_dropped`).
+pub const ORPHAN_BYTES_MAX: usize = 16 << 20;
+
+/// Unclaimed flows remembered for the report on what was not recorded and why.
+pub const UNCLAIMED_FLOWS_MAX: usize = 4_096;
+
+/// A block of a call's queue: about 0.8 s of both directions of G.711 at 20 ms.
+pub const BLOCK_BYTES: usize = 16 << 10;
+
+/// Blocks that wait in one call's queue for one ring.
+pub const CALL_QUEUE_BLOCKS: usize = 64;
+
+/// Blocks in all: 1 GiB. Live, a call's packets beyond it are spilled, then dropped and counted.
+pub const BLOCKS_MAX: usize = 65_536;
+
+/// A block is handed to the workers after this, full or not.
+pub const BLOCK_AGE_MS_MAX: i64 = 250;
+
+/// SIP messages on their way from the fronts to the correlator (live).
+pub const SIP_QUEUE_MAX: usize = 16_384;
+
+/// Packets of one stream held for reordering: 64 × 20 ms = 1.28 s.
+pub const REORDER_PACKETS_MAX: usize = 64;
+
+/// Media held in memory for one call before it is answered, with `--start media`.
+pub const EARLY_MEDIA_BYTES_MAX: usize = 2 << 20;
+
+/// An INVITE without any final answer ends as `timeout` after this (RFC 3261 §16.6, timer C is
+/// three minutes; ringing longer than that is cut by the networks we know).
+pub const SETUP_TIMEOUT_MS: i64 = 300_000;
+
+/// An answered call whose media has stopped, without BYE.
+pub const MEDIA_TIMEOUT_MS: i64 = 60_000;
+
+/// An answered call on hold (announced by SDP), or with RTCP only.
+pub const HOLD_TIMEOUT_MS: i64 = 3_600_000;
+
+/// An answered call for which no media ever came.
+pub const NO_MEDIA_TIMEOUT_MS: i64 = 1_800_000;
+
+/// How long a flow of an ended call is remembered, so that a late packet is not another call's.
+pub const ENDED_FLOW_MS: i64 = 5_000;
+
+/// Records wait at most this long for their commit, by default (`--commit-interval`).
+pub const COMMIT_INTERVAL_MS: u64 = 1_000;
+
+/// Bytes of a segment file, preallocated, by default.
+pub const SEGMENT_BYTES: u64 = 256 << 20;
+
+/// Bytes of one record's body.
+pub const RECORD_BYTES_MAX: usize = 16 << 20;
+
+const _: () = assert!(BLOCK_BYTES > 2 * 2_048, "a block holds several full-size packets");
+const _: () = assert!(FRAGMENT_BYTES_MAX >= 4 * DATAGRAM_BYTES_MAX);
+const _: () = assert!(SIP_MESSAGE_BYTES_MAX > DATAGRAM_BYTES_MAX);
+const _: () = assert!(BLOCK_AGE_MS_MAX * 2 <= 1_000, "half the commit interval");
+const _: () = assert!(DUPLICATE_SLOTS.is_power_of_two());
+const _: () = assert!(RECORD_BYTES_MAX > BLOCK_BYTES * CALL_QUEUE_BLOCKS);

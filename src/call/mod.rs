@@ -1,0 +1,3 @@
+//! call layer.
+
+pub mod summary;

@@ -1,0 +1,129 @@
+//! What is told of a call: the object of `calls --json`, field for field.
+//!
+//! Purpose: one shape for the archive's summary record, the index, the CLI and, later, the API.
+//! Invariants: the JSON names are the contract of the design; times are RFC 3339 in UTC.
+//! Non-goals: where the audio stands (see `archive`).
+//! Sources: RFC 3550 (jitter, loss), ITU-T G.107 (MOS).
+
+use serde::{Deserialize, Serialize};
+
+/// One call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallSummary {
+    /// 16 hex digits.
+    pub id: String,
+    /// Call-ID header values of the dialogs that belong to the call.
+    pub sip_call_ids: Vec<String>,
+    /// `ended`, `ongoing` or `truncated`.
+    pub state: String,
+    /// First packet of the call.
+    pub started_at: String,
+    /// The 2xx to the INVITE.
+    pub answered_at: Option<String>,
+    /// BYE, final rejection, or the packet after which a timeout ended it.
+    pub ended_at: Option<String>,
+    /// `bye`, `cancel`, `rejected`, `timeout`, `shutdown`, or null while it goes on.
+    pub end_reason: Option<String>,
+    /// Final status of the INVITE, where one was seen.
+    pub status_code: Option<u16>,
+    /// `invite`, `mid_call` or `heuristic`.
+    pub origin: String,
+    /// Whose media was seen: `both`, `caller_only`, `callee_only`, `none`.
+    pub verdict: String,
+    /// Who sent the first INVITE.
+    pub caller: PartySummary,
+    /// Who was called.
+    pub callee: PartySummary,
+    /// What is in the archive.
+    pub recording: RecordingSummary,
+    /// One a stream (SSRC one way), in order of first packet.
+    pub streams: Vec<StreamSummary>,
+    /// What is missing, in order of time.
+    pub gaps: Vec<GapSummary>,
+    /// Digits, in order of time.
+    pub dtmf: Vec<DtmfSummary>,
+    /// Anything a person should know ("raw RTP kept: G729 cannot be decoded").
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// A party of a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartySummary {
+    /// `sip:user@host`, without parameters.
+    pub uri: String,
+    /// User part, or the number of a `tel:` URI.
+    pub number: String,
+    /// Display name, or empty.
+    pub name: String,
+}
+
+/// The recording of a call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RecordingSummary {
+    /// `stored`, `raw`, `none` or `erased`.
+    pub state: String,
+    /// Second 0 of the recording.
+    pub started_at: Option<String>,
+    /// Length, in seconds.
+    pub seconds: f64,
+    /// Bytes of audio (or raw RTP) records in the archive.
+    pub bytes: u64,
+    /// 2, or 0 without a recording.
+    pub channels: u8,
+}
+
+/// Quality of one RTP stream, at the tap.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamSummary {
+    /// Which party sent it: `caller` or `callee`.
+    pub channel: String,
+    /// Encoding name as in rtpmap, upper case.
+    pub codec: String,
+    /// RTP clock rate.
+    pub clock_hz: u32,
+    /// `0x` and eight hex digits.
+    pub ssrc: String,
+    /// `ip:port`.
+    pub source: String,
+    /// `ip:port`.
+    pub destination: String,
+    /// Packets seen, duplicates left out.
+    pub packets: u64,
+    /// Never seen, by sequence number.
+    pub lost: u64,
+    /// Seen too late for the recording.
+    pub late: u64,
+    /// Seen more than once.
+    pub duplicate: u64,
+    /// Seen out of order.
+    pub reordered: u64,
+    /// Interarrival jitter (RFC 3550 §6.4.1), at the end of the stream.
+    pub jitter_ms: f64,
+    /// E-model estimate (G.107), 1–4.5; null where the codec has no published impairment.
+    pub mos: Option<f64>,
+}
+
+/// A stretch of a channel that was not recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GapSummary {
+    /// `caller` or `callee`.
+    pub channel: String,
+    /// Second of the recording.
+    pub at_s: f64,
+    /// Length.
+    pub seconds: f64,
+    /// `lost`, `late`, `hold`, `paused`, `masked`, `undecodable`, `encrypted`, `dropped`.
+    pub reason: String,
+}
+
+/// One digit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DtmfSummary {
+    /// Who pressed it.
+    pub channel: String,
+    /// `0`–`9`, `*`, `#`, `A`–`D`, or `flash`.
+    pub digit: String,
+    /// Second of the recording.
+    pub at_s: f64,
+}

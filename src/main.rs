@@ -1,0 +1,3 @@
+//! The `callspan` program: parses the command line and exits with its status.
+
+fn main() {}

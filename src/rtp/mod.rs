@@ -1,0 +1,1 @@
+//! rtp layer.
