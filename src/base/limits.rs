@@ -32,6 +32,34 @@ pub const TCP_PARKED_BYTES_MAX: usize = 32 << 20;
 /// A TCP gap older than this is skipped: the mirror lost the segment.
 pub const TCP_GAP_TIMEOUT_MS: i64 = 2_000;
 
+/// TCP directions whose SYN was seen and whose first bytes have not told yet whether they are SIP;
+/// the oldest goes, and is judged by a later segment.
+pub const TCP_OPENINGS_MAX: usize = 8_192;
+
+/// Bytes parked in one such direction while its first segment may still come; beyond it the
+/// direction is forgotten.
+pub const TCP_OPENING_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes parked over all such directions of a ring; the longest waiting goes.
+pub const TCP_OPENINGS_PARKED_BYTES_MAX: usize = 4 << 20;
+
+/// First bytes of a TCP direction that are gathered, when it starts in tiny segments, until they
+/// tell whether it is SIP.
+pub const TCP_SNIFF_BYTES_MAX: usize = 64;
+
+/// How far a TCP sequence number may be from the expected one and still belong there; Linux lets a
+/// socket's window grow to 6 MiB.
+pub const TCP_WINDOW_BYTES_MAX: u64 = 8 << 20;
+
+/// What a parked piece costs beside its bytes, so that one-byte segments meet the caps as well.
+pub const TCP_PIECE_OVERHEAD_BYTES: usize = 96;
+
+/// VLAN tags of one frame; more than four are an unsupported link.
+pub const VLAN_TAGS_MAX: usize = 4;
+
+/// Extension headers of one IPv6 packet; more are malformed (RFC 8200 §4.1 knows seven).
+pub const IPV6_EXTENSIONS_MAX: usize = 8;
+
 /// Bytes of one SIP message: the largest UDP datagram; over TCP the corpus holds 64 kB bodies.
 pub const SIP_MESSAGE_BYTES_MAX: usize = 128 << 10;
 
@@ -50,6 +78,9 @@ pub const DUPLICATE_WINDOW_MS: i64 = 20;
 
 /// Recent frames remembered to find duplicates, for one ring: 20 ms at three million frames/s.
 pub const DUPLICATE_SLOTS: usize = 1 << 16;
+
+/// Frames compared on one hash chain; a seeded hash over as many buckets as slots stays far below.
+pub const DUPLICATE_STEPS_MAX: usize = 64;
 
 /// Calls followed at once; an INVITE beyond it is counted (`call_limit`) and not recorded.
 pub const CALLS_MAX: usize = 50_000;
@@ -132,6 +163,8 @@ pub const RECORD_BYTES_MAX: usize = 16 << 20;
 
 const _: () = assert!(BLOCK_BYTES > 2 * 2_048, "a block holds several full-size packets");
 const _: () = assert!(FRAGMENT_BYTES_MAX >= 4 * DATAGRAM_BYTES_MAX);
+const _: () = assert!(TCP_PARKED_BYTES_MAX >= 4 * TCP_GAP_BYTES_MAX);
+const _: () = assert!(TCP_OPENINGS_PARKED_BYTES_MAX >= 4 * TCP_OPENING_BYTES_MAX);
 const _: () = assert!(SIP_MESSAGE_BYTES_MAX > DATAGRAM_BYTES_MAX);
 const _: () = assert!(BLOCK_AGE_MS_MAX * 2 <= 1_000, "half the commit interval");
 const _: () = assert!(DUPLICATE_SLOTS.is_power_of_two());

@@ -1,1 +1,24 @@
-//! net layer.
+//! From a captured frame to a transport payload, and from TCP segments to bytes in order.
+//!
+//! Purpose: take off link layers and IP, rebuild fragmented datagrams and TCP streams, and say which
+//! frames the mirror copied twice, so that the layers above see payloads with their 5-tuple alone.
+//! Invariants: every frame ends as one payload or as one outcome; all state is bounded by
+//! `base::limits`; the path of an unfragmented UDP datagram does not allocate.
+//! Non-goals: what the payload means (see `sip`, `rtp`); checksums, which offload leaves unfilled.
+//! Sources: RFC 791, RFC 8200 (IP), RFC 768 (UDP), RFC 9293 (TCP), IEEE 802.1Q, the LINKTYPE registry.
+
+mod aged_map;
+pub mod decap;
+mod duplicates;
+mod fragments;
+mod ip;
+mod link;
+mod tcp_direction;
+mod tcp_parked;
+pub mod tcp_streams;
+mod transport;
+
+pub use decap::{Cut, Decap, Decapped};
+pub use duplicates::Sighting;
+pub use tcp_streams::{Continuity, Interest, TcpMoves, TcpStreams};
+pub use transport::{TcpFlags, TcpSegment};
