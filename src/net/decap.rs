@@ -166,3 +166,309 @@ fn may_carry_transport(packet: &IpPacket<'_>) -> bool {
     let fragment_of_v6 = packet.version == Version::V6 && packet.part.is_some();
     matches!(packet.protocol, PROTOCOL_UDP | PROTOCOL_TCP) || fragment_of_v6
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::frames::{self, V4, WHOLE, frame};
+    use super::*;
+    use crate::base::limits::{DUPLICATE_WINDOW_MS, FRAGMENT_TIMEOUT_MS, IPV6_EXTENSIONS_MAX};
+    use crate::base::{LinkType, Protocol};
+
+    const HELLO: &[u8] = b"hello, tap";
+
+    /// Every link type around one UDP datagram, of both IP versions where the link tells.
+    fn links() -> Vec<(LinkType, Vec<u8>)> {
+        let four = frames::v4(WHOLE, &frames::udp(HELLO));
+        let six = frames::v6(frames::UDP, &frames::udp(HELLO));
+        vec![
+            (LinkType::Ethernet, frames::ethernet(&[0x0800], &four)),
+            (LinkType::Ethernet, frames::ethernet(&[0x86dd], &six)),
+            (LinkType::Ethernet, frames::ethernet(&[0x8100, 0x0800], &four)),
+            (LinkType::Ethernet, frames::ethernet(&[0x88a8, 0x8100, 0x0800], &four)),
+            (LinkType::Ethernet, frames::ethernet(&[0x9100, 0x88a8, 0x8100, 0x8100, 0x86dd], &six)),
+            (LinkType::RawIp, four.clone()),
+            (LinkType::RawIp, six.clone()),
+            (LinkType::LinuxCooked, frames::cooked(0x0800, &four)),
+            (LinkType::LinuxCooked2, frames::cooked2(0x86dd, &six)),
+            (LinkType::Null, frames::loopback([2, 0, 0, 0], &four)),
+            (LinkType::Null, frames::loopback([0, 0, 0, 30], &six)),
+            (LinkType::Loop, frames::loopback([0, 0, 0, 2], &four)),
+            (LinkType::Loop, frames::loopback([0, 0, 0, 24], &six)),
+        ]
+    }
+
+    fn payload_of(link: LinkType, bytes: &[u8]) -> Result<Vec<u8>, FrameOutcome> {
+        match Decap::new().frame(&frame(link, bytes)) {
+            Decapped::Udp { payload, cut: Cut::Whole, .. } => Ok(payload.to_vec()),
+            Decapped::Done(outcome) => Err(outcome),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn raw(bytes: &[u8]) -> Result<Vec<u8>, FrameOutcome> {
+        payload_of(LinkType::RawIp, bytes)
+    }
+
+    #[test]
+    fn every_link_type_yields_the_datagram_without_the_padding_behind_it() {
+        for (link, bytes) in links() {
+            assert_eq!(payload_of(link, &bytes).as_deref(), Ok(HELLO), "{link:?}");
+            let padded = [&bytes[..], &[0xee; 9]].concat();
+            assert_eq!(payload_of(link, &padded).as_deref(), Ok(HELLO), "{link:?} padded");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_ends_too_early_is_malformed_at_every_length() {
+        for (link, bytes) in links() {
+            for len in 0..bytes.len() {
+                let outcome = payload_of(link, &bytes[..len]).expect_err("not whole");
+                assert!(
+                    matches!(outcome, FrameOutcome::MalformedLink | FrameOutcome::MalformedIp),
+                    "{link:?} at {len}: {outcome:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_cut_by_the_capture_yields_what_is_there_or_is_cut_short() {
+        for (link, bytes) in links() {
+            let header_len_bytes = bytes.len() - HELLO.len();
+            for len in 0..bytes.len() {
+                let mut decap = Decap::new();
+                let whole = frame(link, &bytes);
+                let cut_frame = Frame { bytes: &bytes[..len], ..whole };
+                match decap.frame(&cut_frame) {
+                    Decapped::Udp { payload, cut, .. } => {
+                        assert_eq!((payload, cut), (&bytes[header_len_bytes..len], Cut::Short));
+                        assert!(len >= header_len_bytes);
+                    }
+                    other => {
+                        assert_eq!(other, Decapped::Done(FrameOutcome::CutShort), "at {len}");
+                        assert!(len < header_len_bytes, "{link:?} at {len}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_capture_that_cut_only_the_trailer_has_the_whole_payload() {
+        let bytes = frames::ethernet(&[0x0800], &frames::v4(WHOLE, &frames::udp(HELLO)));
+        let whole = frame(LinkType::Ethernet, &bytes);
+        let mut decap = Decap::new();
+        let cut = decap.frame(&Frame { wire_len_bytes: whole.wire_len_bytes + 4, ..whole });
+        assert!(matches!(cut, Decapped::Udp { cut: Cut::Whole, payload, .. } if payload == HELLO));
+    }
+
+    #[test]
+    fn addresses_and_ports_are_those_of_the_headers() {
+        let mut decap = Decap::new();
+        let bytes = frames::v4(WHOLE, &frames::udp(HELLO));
+        let Decapped::Udp { flow, sighting, .. } = decap.frame(&frame(LinkType::RawIp, &bytes))
+        else {
+            panic!("not UDP")
+        };
+        assert_eq!((flow, sighting), (frames::flow(Protocol::Udp), Sighting::First));
+        let header = V4 { protocol: frames::TCP, ..WHOLE };
+        let bytes = frames::v4(header, &frames::tcp(0x0102_0304, 0x12, b"x"));
+        let Decapped::Tcp { flow, segment, .. } = decap.frame(&frame(LinkType::RawIp, &bytes))
+        else {
+            panic!("not TCP")
+        };
+        assert_eq!(flow, frames::flow(Protocol::Tcp));
+        assert_eq!((segment.seq, segment.payload), (0x0102_0304, &b"x"[..]));
+        assert!(segment.flags.syn && !segment.flags.fin && !segment.flags.rst);
+    }
+
+    #[test]
+    fn what_is_not_ip_udp_or_tcp_is_not_voip() {
+        let ip = frames::v4(WHOLE, &frames::udp(HELLO));
+        let icmp = frames::v4(V4 { protocol: 1, ..WHOLE }, &[8, 0, 0, 0]);
+        let mut netlink = frames::cooked(0x0800, &ip);
+        netlink[2..4].copy_from_slice(&824_u16.to_be_bytes());
+        for (link, bytes) in [
+            (LinkType::Ethernet, frames::ethernet(&[0x0806], &[0; 28])),
+            (LinkType::Ethernet, frames::ethernet(&[0x002e], &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0])),
+            (LinkType::LinuxCooked, frames::cooked(0x0004, &ip)),
+            (LinkType::LinuxCooked, netlink),
+            (LinkType::Null, frames::loopback([0, 0, 0, 7], &ip)),
+            (LinkType::Loop, frames::loopback([2, 0, 0, 0], &ip)),
+            (LinkType::RawIp, icmp),
+            (LinkType::RawIp, frames::v6(59, &[])),
+        ] {
+            assert_eq!(payload_of(link, &bytes), Err(FrameOutcome::NotVoip), "{link:?} {bytes:?}");
+        }
+        let five_tags = [0x8100, 0x8100, 0x8100, 0x8100, 0x8100, 0x0800];
+        let five_tags = payload_of(LinkType::Ethernet, &frames::ethernet(&five_tags, &ip));
+        assert_eq!(five_tags, Err(FrameOutcome::UnsupportedLink));
+        assert_eq!(payload_of(LinkType::Other(9), &ip), Err(FrameOutcome::UnsupportedLink));
+    }
+
+    #[test]
+    fn headers_that_contradict_themselves_are_malformed() {
+        let good = frames::v4(WHOLE, &frames::udp(HELLO));
+        for (at, value, outcome) in [
+            (0, 0x44, FrameOutcome::MalformedIp), // header of 16 bytes
+            (0, 0x55, FrameOutcome::MalformedIp), // version 5
+            (3, 19, FrameOutcome::MalformedIp),   // total length below the header's
+            (3, 39, FrameOutcome::MalformedIp),   // total length beyond the frame
+            (25, 7, FrameOutcome::MalformedTransport),
+            (25, 19, FrameOutcome::MalformedTransport), // beyond what IP carries
+        ] {
+            let mut bytes = good.clone();
+            bytes[at] = value;
+            assert_eq!(raw(&bytes), Err(outcome), "byte {at} = {value:#x}");
+        }
+        let wrong_family = frames::ethernet(&[0x86dd], &good);
+        assert_eq!(payload_of(LinkType::Ethernet, &wrong_family), Err(FrameOutcome::MalformedIp));
+        let offset_4 = [&frames::tcp(1, 0, b"")[..12], &[0x40, 0, 0, 0, 0, 0, 0, 0]].concat();
+        let header = V4 { protocol: frames::TCP, ..WHOLE };
+        assert_eq!(raw(&frames::v4(header, &offset_4)), Err(FrameOutcome::MalformedTransport));
+    }
+
+    #[test]
+    fn an_ip_length_of_zero_means_what_is_there_and_udp_cuts_the_rest() {
+        let mut bytes = frames::v4(WHOLE, &frames::udp(HELLO));
+        bytes[2..4].fill(0);
+        bytes.extend([0xee; 4]);
+        assert_eq!(raw(&bytes).as_deref(), Ok(HELLO));
+        bytes[24..26].fill(0);
+        assert_eq!(raw(&bytes).as_deref(), Ok(&b"hello, tap\xee\xee\xee\xee"[..]));
+        let mut bytes = frames::v6(frames::UDP, &frames::udp(HELLO));
+        bytes[4..6].fill(0);
+        assert_eq!(raw(&bytes).as_deref(), Ok(HELLO));
+    }
+
+    #[test]
+    fn ipv6_extension_headers_are_followed_up_to_a_limit() {
+        let options = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
+        let authentication =
+            [60, 4, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5];
+        let long_routing = [&[51, 1][..], &[0; 14]].concat();
+        let atomic = frames::v6_part(frames::UDP, 9, 0, false, &frames::udp(HELLO));
+        let chain =
+            [&options(43)[..], &long_routing, &authentication, &options(44), &atomic].concat();
+        assert_eq!(raw(&frames::v6(0, &chain)).as_deref(), Ok(HELLO));
+        for count in [IPV6_EXTENSIONS_MAX, IPV6_EXTENSIONS_MAX + 1] {
+            let mut payload = Vec::new();
+            for left in (0..count).rev() {
+                payload.extend(options(if left == 0 { frames::UDP } else { 60 }));
+            }
+            payload.extend(frames::udp(HELLO));
+            let expected = if count > IPV6_EXTENSIONS_MAX {
+                Err(FrameOutcome::MalformedIp)
+            } else {
+                Ok(HELLO.to_vec())
+            };
+            assert_eq!(raw(&frames::v6(60, &payload)), expected, "{count} headers");
+        }
+        assert_eq!(raw(&frames::v6(0, &[17, 1, 0, 0, 0, 0, 0, 0])), Err(FrameOutcome::MalformedIp));
+    }
+
+    #[test]
+    fn a_second_copy_is_known_whatever_a_switch_may_change() {
+        let mut decap = Decap::new();
+        let sighting = |decap: &mut Decap, bytes: &[u8], ms: i64| {
+            let at = PacketTime::from_ms(ms);
+            match decap.frame(&Frame { time: at, ..frame(LinkType::Ethernet, bytes) }) {
+                Decapped::Udp { sighting, payload, .. } => {
+                    assert_eq!(payload, HELLO, "both carry the payload");
+                    sighting
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let ip = frames::v4(WHOLE, &frames::udp(HELLO));
+        let mut routed = frames::v4(V4 { ttl: 63, ..WHOLE }, &frames::udp(HELLO));
+        routed[1] = 0xb8; // DSCP EF
+        routed[10..12].copy_from_slice(&[0x12, 0x34]);
+        routed[26..28].copy_from_slice(&[0x56, 0x78]); // UDP checksum, filled by the card
+        let next = frames::v4(V4 { identification: 8, ..WHOLE }, &frames::udp(HELLO));
+        let untagged = frames::ethernet(&[0x0800], &ip);
+        let tagged = frames::ethernet(&[0x8100, 0x0800], &routed);
+        assert_eq!(sighting(&mut decap, &untagged, 0), Sighting::First);
+        assert_eq!(sighting(&mut decap, &tagged, DUPLICATE_WINDOW_MS), Sighting::Repeated);
+        let next = frames::ethernet(&[0x0800], &next);
+        assert_eq!(sighting(&mut decap, &next, DUPLICATE_WINDOW_MS), Sighting::First);
+        assert_eq!(sighting(&mut decap, &tagged, DUPLICATE_WINDOW_MS + 1), Sighting::First);
+    }
+
+    #[test]
+    fn the_last_fragment_to_come_yields_the_datagram_and_copies_do_not_disturb() {
+        let datagram = frames::udp(HELLO);
+        let head = frames::v4(V4 { more: true, ..WHOLE }, &datagram[..8]);
+        let tail = frames::v4(V4 { offset_bytes: 8, ..WHOLE }, &datagram[8..]);
+        let mut decap = Decap::new();
+        let held = decap.frame(&frame(LinkType::RawIp, &tail));
+        assert_eq!(held, Decapped::Done(FrameOutcome::Fragment));
+        let copy = decap.frame(&frame(LinkType::RawIp, &tail));
+        assert_eq!(copy, Decapped::Done(FrameOutcome::Duplicate));
+        assert!(decap.held_bytes() > 0);
+        let whole = decap.frame(&frame(LinkType::RawIp, &head));
+        let expected = Decapped::Udp {
+            flow: frames::flow(Protocol::Udp),
+            payload: HELLO,
+            sighting: Sighting::First,
+            cut: Cut::Whole,
+        };
+        assert_eq!(whole, expected);
+        assert_eq!((decap.held_bytes(), decap.expire(PacketTime::MAX)), (0, 0));
+    }
+
+    #[test]
+    fn ipv6_fragments_may_carry_extension_headers_but_no_second_fragment_header() {
+        let inner = [&[frames::UDP, 0, 1, 4, 0, 0, 0, 0][..], &frames::udp(HELLO)].concat();
+        for (first, datagram, expected) in [
+            (60, inner.clone(), Ok(HELLO)),
+            (44, frames::v6_part(60, 3, 8, true, &inner), Err(FrameOutcome::MalformedIp)),
+        ] {
+            let mut decap = Decap::new();
+            let part = frames::v6_part(99, 5, 16, false, &datagram[16..]);
+            let tail = frames::v6(44, &part);
+            assert_eq!(
+                decap.frame(&frame(LinkType::RawIp, &tail)),
+                Decapped::Done(FrameOutcome::Fragment)
+            );
+            let head = frames::v6(44, &frames::v6_part(first, 5, 0, true, &datagram[..16]));
+            match (decap.frame(&frame(LinkType::RawIp, &head)), expected) {
+                (Decapped::Udp { payload, .. }, Ok(expected)) => assert_eq!(payload, expected),
+                (Decapped::Done(outcome), Err(expected)) => assert_eq!(outcome, expected),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn fragments_that_cannot_be_are_malformed_and_those_cut_by_the_capture_are_not_held() {
+        let mut decap = Decap::new();
+        let more = V4 { more: true, ..WHOLE };
+        for (header, payload) in [
+            (more, &[0_u8; 12][..]),
+            (more, &[]),
+            (V4 { offset_bytes: 8, ..WHOLE }, &[]),
+            (V4 { offset_bytes: 65_512, ..WHOLE }, &[0; 8]),
+        ] {
+            let bytes = frames::v4(header, payload);
+            let outcome = decap.frame(&frame(LinkType::RawIp, &bytes));
+            assert_eq!(outcome, Decapped::Done(FrameOutcome::MalformedIp), "{payload:?}");
+        }
+        let bytes = frames::v4(more, &[0; 16]);
+        let whole = frame(LinkType::RawIp, &bytes);
+        let outcome = decap.frame(&Frame { bytes: &bytes[..30], ..whole });
+        assert_eq!(outcome, Decapped::Done(FrameOutcome::CutShort));
+        assert_eq!(decap.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_datagram_that_never_comes_whole_is_moved_to_dropped_at_the_timeout() {
+        let mut decap = Decap::new();
+        let bytes = frames::v4(V4 { more: true, ..WHOLE }, &[0; 16]);
+        let outcome = decap.frame(&frame(LinkType::RawIp, &bytes));
+        assert_eq!(outcome, Decapped::Done(FrameOutcome::Fragment));
+        assert_eq!(decap.expire(PacketTime::from_ms(FRAGMENT_TIMEOUT_MS - 1)), 0);
+        assert_eq!(decap.expire(PacketTime::from_ms(FRAGMENT_TIMEOUT_MS)), 1);
+        assert_eq!((decap.held_bytes(), decap.take_dropped()), (0, 0));
+    }
+}

@@ -277,3 +277,116 @@ impl Partial {
 fn buffer_len_bytes(end_bytes: usize) -> usize {
     end_bytes.clamp(BUFFER_LEN_BYTES_MIN, DATAGRAM_BYTES_MAX).next_power_of_two()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(identification: u32) -> DatagramKey {
+        DatagramKey {
+            source: [1; 16],
+            destination: [2; 16],
+            version: Version::V4,
+            identification,
+            protocol: 17,
+        }
+    }
+
+    fn add(fragments: &mut Fragments, id: u32, at: usize, end: PartEnd, payload: &[u8]) -> Added {
+        let part = Part { offset_bytes: at, end };
+        let fragment = Fragment { part, protocol: if at == 0 { 17 } else { 60 }, payload };
+        fragments.add(key(id), fragment, PacketTime::from_ms(0))
+    }
+
+    #[test]
+    fn equal_overlaps_merge_and_the_first_fragment_names_the_protocol() {
+        let mut fragments = Fragments::new();
+        let bytes: Vec<u8> = (0..37).collect();
+        assert_eq!(add(&mut fragments, 1, 24, PartEnd::Last, &bytes[24..]), Added::Held);
+        assert_eq!(add(&mut fragments, 1, 8, PartEnd::More, &bytes[8..32]), Added::Held);
+        assert_eq!(add(&mut fragments, 1, 8, PartEnd::More, &bytes[8..16]), Added::Held);
+        let whole = add(&mut fragments, 1, 0, PartEnd::More, &bytes[..16]);
+        assert_eq!(whole, Added::Whole { protocol: 17 });
+        assert_eq!(fragments.whole(), bytes);
+        assert_eq!(fragments.take_dropped(), 0);
+    }
+
+    #[test]
+    fn a_datagram_whose_copies_disagree_is_dropped_with_all_that_still_comes() {
+        // The last row: a last fragment that ends before the end of what has come.
+        for (at, end, bytes) in [
+            (8, PartEnd::More, &[9; 8][..]),
+            (24, PartEnd::More, &[0; 8]),
+            (16, PartEnd::Last, &[0; 7]),
+            (8, PartEnd::Last, &[0; 8]),
+        ] {
+            let mut fragments = Fragments::new();
+            assert_eq!(add(&mut fragments, 1, 0, PartEnd::More, &[0; 16]), Added::Held);
+            assert_eq!(
+                add(&mut fragments, 1, 16, PartEnd::Last, &[0; 5]),
+                Added::Whole { protocol: 17 }
+            );
+            assert_eq!(add(&mut fragments, 2, 8, PartEnd::More, &[0; 8]), Added::Held);
+            assert_eq!(add(&mut fragments, 2, 16, PartEnd::Last, &[0; 5]), Added::Held);
+            assert_eq!(add(&mut fragments, 2, at, end, bytes), Added::Dropped, "at {at}");
+            assert_eq!(add(&mut fragments, 2, 0, PartEnd::More, &[0; 8]), Added::Dropped);
+            assert_eq!((fragments.take_dropped(), fragments.held_bytes()), (2, 0));
+        }
+    }
+
+    #[test]
+    fn the_oldest_datagram_goes_when_there_are_too_many() {
+        let mut fragments = Fragments::new();
+        let many = u32::try_from(FRAGMENTED_DATAGRAMS_MAX).expect("few");
+        for id in 0..=many {
+            assert_eq!(add(&mut fragments, id, 8, PartEnd::Last, b"tail"), Added::Held);
+        }
+        assert_eq!(fragments.take_dropped(), 1);
+        assert_eq!(
+            add(&mut fragments, 1, 0, PartEnd::More, b"headhead"),
+            Added::Whole { protocol: 17 }
+        );
+        assert_eq!(fragments.whole(), b"headheadtail");
+        assert_eq!(add(&mut fragments, 0, 0, PartEnd::More, b"headhead"), Added::Held);
+    }
+
+    #[test]
+    fn buffers_are_bounded_however_far_the_fragments_reach() {
+        let mut fragments = Fragments::new();
+        let (mut held, mut dropped) = (0, 0);
+        for id in 0..1_000 {
+            assert_eq!(add(&mut fragments, id, 65_504, PartEnd::Last, &[1]), Added::Held);
+            held += 1;
+            assert!(fragments.allocated_bytes <= FRAGMENT_BYTES_MAX);
+            dropped += fragments.take_dropped();
+        }
+        let kept = u64::try_from(FRAGMENT_BYTES_MAX / 65_536).expect("few");
+        assert_eq!((held, dropped), (1_000, 1_000 - kept));
+        // A datagram that is itself the oldest may have to go for its own growth.
+        for id in 2_000..2_500 {
+            add(&mut fragments, id, 8, PartEnd::More, &[1; 8]);
+        }
+        for id in 2_000..2_500 {
+            add(&mut fragments, id, 65_504, PartEnd::Last, &[1]);
+            assert!(fragments.allocated_bytes <= FRAGMENT_BYTES_MAX);
+        }
+        fragments.expire(PacketTime::MAX);
+        assert_eq!(fragments.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_completed_buffer_is_used_again_and_its_old_bytes_never_show() {
+        let mut fragments = Fragments::new();
+        for fill in 1..4_u8 {
+            let id = u32::from(fill);
+            assert_eq!(add(&mut fragments, id, 16, PartEnd::Last, &[fill; 3]), Added::Held);
+            assert_eq!(add(&mut fragments, id, 0, PartEnd::More, &[fill; 8]), Added::Held);
+            let whole = add(&mut fragments, id, 8, PartEnd::More, &[fill; 8]);
+            assert_eq!(
+                (whole, fragments.whole()),
+                (Added::Whole { protocol: 17 }, &[fill; 19][..])
+            );
+        }
+        assert_eq!(fragments.allocated_bytes, 2 * BUFFER_LEN_BYTES_MIN);
+    }
+}

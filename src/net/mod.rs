@@ -11,6 +11,9 @@ mod aged_map;
 pub mod decap;
 mod duplicates;
 mod fragments;
+#[cfg(test)]
+mod frames;
+pub mod fuzz;
 mod ip;
 mod link;
 mod tcp_direction;
