@@ -1,0 +1,262 @@
+//! Capture files as a user names them: packed, merged, cut off, mixed, hostile.
+
+mod capture_common;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use callspan::base::{FrameSource, LinkType, PacketTime};
+use callspan::capture::{CaptureError, ErrorClass, FileSource, SimSource, fuzz};
+use capture_common::{delivers_each_frame_once, drain, gzip, pcap, zst};
+use proptest::prelude::*;
+
+fn write(directory: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = directory.join(name);
+    std::fs::write(&path, bytes).expect("temporary file");
+    path
+}
+
+fn open(paths: &[PathBuf]) -> FileSource {
+    FileSource::open(paths, None).expect("opens")
+}
+
+fn error_of(paths: &[PathBuf], filter: Option<&str>) -> CaptureError {
+    FileSource::open(paths, filter).err().expect("is refused")
+}
+
+/// An Ethernet frame with UDP to `port`.
+fn udp_frame(port: u16) -> Vec<u8> {
+    let mut frame = vec![2; 12];
+    frame.extend([8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0]);
+    frame.extend([10, 0, 0, 1, 10, 0, 0, 2, 0x13, 0xc4]);
+    frame.extend(port.to_be_bytes());
+    frame.extend([0, 8, 0, 0]);
+    frame
+}
+
+/// 3 000 frames: more than one poll hands over, more than the read-ahead holds.
+fn many() -> Vec<(PacketTime, LinkType, Vec<u8>)> {
+    (0..3_000_u16)
+        .map(|n| {
+            let time = PacketTime::from_ns(1_000_000_000 + i64::from(n) * 70_000_001);
+            let mut bytes = vec![n.to_le_bytes()[0]; 300 + usize::from(n % 900)];
+            bytes[..2].copy_from_slice(&n.to_le_bytes());
+            (time, LinkType::Ethernet, bytes)
+        })
+        .collect()
+}
+
+fn as_pcap(frames: &[(PacketTime, LinkType, Vec<u8>)]) -> Vec<u8> {
+    let plain: Vec<_> = frames.iter().map(|(time, _, bytes)| (time.ns(), &bytes[..])).collect();
+    pcap(1, &plain)
+}
+
+#[test]
+fn the_suite_holds_for_the_simulated_ring_and_every_packing_of_a_file() {
+    let directory = tempfile::tempdir().expect("directory");
+    let frames = many();
+    delivers_each_frame_once(&mut SimSource::new(frames.clone()), &frames);
+    let plain = as_pcap(&frames);
+    let (first, second) = plain.split_at(plain.len() / 2);
+    let two_members = [gzip(first), gzip(second)].concat();
+    let packings = [
+        ("plain", plain.clone()),
+        ("gzip", gzip(&plain)),
+        ("two", two_members),
+        ("zstd", zst(&plain)),
+    ];
+    for (name, bytes) in packings {
+        // The name says nothing: content does.
+        let path = write(directory.path(), &format!("{name}.txt"), &bytes);
+        let mut source = open(&[path]);
+        delivers_each_frame_once(&mut source, &frames);
+        let size = u64::try_from(bytes.len()).expect("size");
+        assert_eq!(source.progress(), (size, size), "{name}");
+        assert_eq!((source.time_steps(), source.filtered()), (0, 0));
+    }
+}
+
+#[test]
+fn a_named_pipe_is_read_as_it_is_written() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("pipe");
+    let frames = many();
+    let bytes = gzip(&as_pcap(&frames));
+    let writer = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            let mut pipe = std::fs::OpenOptions::new().write(true).open(path).expect("pipe opens");
+            for piece in bytes.chunks(997) {
+                pipe.write_all(piece).expect("reader is there");
+            }
+        }
+    });
+    delivers_each_frame_once(&mut open(&[path]), &frames);
+    writer.join().expect("writer");
+}
+
+#[test]
+fn files_are_merged_by_time_and_ties_keep_the_order_of_the_command_line() {
+    let directory = tempfile::tempdir().expect("directory");
+    let a = write(directory.path(), "a", &pcap(1, &[(10, b"a10"), (20, b"a20"), (50, b"a50")]));
+    let b = write(directory.path(), "b", &zst(&pcap(101, &[(5, b"b05"), (20, b"b20")])));
+    let c = write(directory.path(), "c", &pcap(1, &[(20, b"c20")]));
+    let (frames, _) = drain(&mut open(&[b, c, a]));
+    let order: Vec<&[u8]> = frames.iter().map(|frame| &frame.bytes[..]).collect();
+    assert_eq!(order, [&b"b05"[..], b"a10", b"b20", b"c20", b"a20", b"a50"]);
+    assert_eq!(frames[0].link, LinkType::RawIp);
+    assert_eq!(frames[1].link, LinkType::Ethernet);
+}
+
+#[test]
+fn a_step_back_in_time_is_clamped_and_counted() {
+    let data = pcap(1, &[(30, b"first"), (10, b"late"), (20, b"late too"), (40, b"last")]);
+    let mut source = FileSource::from_bytes(data, None).expect("opens");
+    let (frames, _) = drain(&mut source);
+    let times: Vec<i64> = frames.iter().map(|frame| frame.time.ns()).collect();
+    assert_eq!((times, source.time_steps()), (vec![30, 30, 30, 40], 2));
+}
+
+#[test]
+fn a_cut_file_gives_its_whole_frames_and_those_of_the_others_before_the_error() {
+    let directory = tempfile::tempdir().expect("directory");
+    let whole = pcap(1, &[(10, b"a10"), (30, b"a30")]);
+    let cut = write(directory.path(), "cut", &whole[..whole.len() - 1]);
+    let other = write(directory.path(), "other", &pcap(1, &[(20, b"b20"), (99, b"b99")]));
+    let (frames, errors) = drain(&mut open(&[cut.clone(), other]));
+    let order: Vec<&[u8]> = frames.iter().map(|frame| &frame.bytes[..]).collect();
+    assert_eq!(order, [&b"a10"[..], b"b20", b"b99"]);
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].class(), ErrorClass::Incomplete);
+    let CaptureError::Truncated { path, offset } = &errors[0] else { panic!("{}", errors[0]) };
+    assert_eq!((path, *offset), (&cut, 24 + 19));
+}
+
+#[test]
+fn a_packed_file_cut_anywhere_gives_whole_frames_and_one_error() {
+    let frames = many();
+    let plain = as_pcap(&frames[..40]);
+    for packed in [gzip(&plain), zst(&plain)] {
+        for cut in 0..packed.len() {
+            match FileSource::from_bytes(packed[..cut].to_vec(), None) {
+                Ok(mut source) => {
+                    let (seen, errors) = drain(&mut source);
+                    assert!(seen.len() <= 40);
+                    assert!(seen.iter().zip(&frames).all(|(got, want)| got.bytes == want.2));
+                    assert_eq!(errors.len(), 1, "cut at {cut}");
+                }
+                Err(error) => assert!(cut < 4, "cut at {cut}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_capture_is_told_with_a_hint() {
+    let directory = tempfile::tempdir().expect("directory");
+    let hint = |bytes: &[u8]| {
+        let error = error_of(&[write(directory.path(), "x", bytes)], None);
+        assert!(matches!(error, CaptureError::NotACapture { .. }), "{error}");
+        error.to_string()
+    };
+    assert!(hint(b"").ends_with("is not a capture file: it is empty"));
+    assert!(hint(b"abc").ends_with("it is too short"));
+    assert!(hint(b"INVITE sip:a@b SIP/2.0").ends_with("neither a pcap nor a pcapng header"));
+    assert!(hint(b"\xfd7zXZ\0\0").contains("unxz"));
+    assert!(hint(&gzip(&gzip(b"anything"))).contains("packed twice"));
+    let error = error_of(&[directory.path().to_owned()], None);
+    assert!(error.to_string().contains("it is a directory"));
+    let error = error_of(&[directory.path().join("none.pcap")], None);
+    assert!(matches!(error, CaptureError::NoSuchFile { .. }), "{error}");
+}
+
+#[test]
+fn one_file_by_two_names_is_wrong_usage() {
+    let directory = tempfile::tempdir().expect("directory");
+    let first = write(directory.path(), "a", &pcap(1, &[]));
+    let other = write(directory.path(), "b", &pcap(1, &[]));
+    let again = directory.path().join("c");
+    std::os::unix::fs::symlink(&first, &again).expect("symlink");
+    let error = error_of(&[first.clone(), other, again.clone()], None);
+    assert_eq!(error.class(), ErrorClass::Usage);
+    let CaptureError::SameFileTwice { path, first: named } = error else { panic!("{error}") };
+    assert_eq!((path, named), (again, first));
+}
+
+#[test]
+fn what_the_filter_refuses_is_counted_and_not_handed_over() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (wanted, other) = (udp_frame(5_060), udp_frame(53));
+    let ethernet = pcap(1, &[(1, &wanted), (2, &other), (3, &wanted)]);
+    let raw = pcap(101, &[(4, &wanted[14..]), (5, &other[14..])]);
+    let paths = [write(directory.path(), "e", &ethernet), write(directory.path(), "r", &raw)];
+    let mut source = FileSource::open(&paths, Some("udp dst port 5060")).expect("opens");
+    let (frames, errors) = drain(&mut source);
+    assert!(errors.is_empty());
+    assert_eq!((frames.len(), source.filtered()), (3, 2));
+    let error = error_of(&paths, Some("udp prt 5060"));
+    assert_eq!(error.class(), ErrorClass::Usage);
+    // Raw IP has no Ethernet addresses: the expression matches nothing there, and that is counted.
+    let mut source = FileSource::open(&paths, Some("ether host 02:02:02:02:02:02")).expect("opens");
+    assert_eq!((drain(&mut source).0.len(), source.filtered()), (3, 2));
+}
+
+#[test]
+fn sources_can_be_moved_to_a_front_thread() {
+    fn is_send<S: FrameSource + Send>() {}
+    is_send::<FileSource>();
+    is_send::<SimSource>();
+    is_send::<callspan::capture::RingSource>();
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_behind_any_magic_end_without_panic(
+        magic in 0..6_usize,
+        mut tail in proptest::collection::vec(any::<u8>(), 0..2_000),
+    ) {
+        let heads: [&[u8]; 6] = [
+            b"",
+            &[0xd4, 0xc3, 0xb2, 0xa1],
+            &[0xa1, 0xb2, 0x3c, 0x4d],
+            &[0x0a, 0x0d, 0x0d, 0x0a, 28, 0, 0, 0, 0x4d, 0x3c, 0x2b, 0x1a],
+            &[0x1f, 0x8b, 8, 0],
+            &[0x28, 0xb5, 0x2f, 0xfd],
+        ];
+        let mut data = heads[magic].to_vec();
+        data.append(&mut tail);
+        fuzz::files(&data);
+    }
+
+    #[test]
+    fn a_flipped_byte_never_panics_and_never_makes_frames_of_nothing(
+        at in 0..200_usize, value: u8, packing in 0..3_u8,
+    ) {
+        let mut data = pcap(1, &[(1, b"some frame"), (2, b"another frame"), (3, b"the last")]);
+        let place = at % data.len();
+        data[place] = value;
+        let data = match packing { 0 => data, 1 => gzip(&data), _ => zst(&data) };
+        fuzz::files(&data);
+        if let Ok(mut source) = FileSource::from_bytes(data, None) {
+            prop_assert!(drain(&mut source).0.len() <= 6);
+        }
+    }
+
+    #[test]
+    fn random_blocks_of_a_section_end_without_panic(
+        blocks in proptest::collection::vec(
+            (0..8_u32, 0..80_u32, proptest::collection::vec(any::<u8>(), 0..64)), 0..20),
+    ) {
+        let mut data = [0x0a_u8, 0x0d, 0x0d, 0x0a, 28, 0, 0, 0, 0x4d, 0x3c, 0x2b, 0x1a].to_vec();
+        data.extend([1, 0, 0, 0]);
+        data.extend([0xff; 8]);
+        data.extend([28, 0, 0, 0]);
+        for (kind, len, body) in blocks {
+            data.extend(kind.to_le_bytes());
+            data.extend(len.to_le_bytes());
+            data.extend(body);
+        }
+        fuzz::files(&data);
+    }
+}
