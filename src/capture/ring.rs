@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
-use nix::sys::socket::{self, AddressFamily, LinkAddr, SockFlag, SockType, sockopt};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, sockopt};
 
 use super::filter::Instruction;
 
@@ -70,8 +70,15 @@ impl Unbound {
     /// # Errors
     /// What getsockname(2) says.
     pub(super) fn hardware_type(&self) -> io::Result<u16> {
-        let address: LinkAddr = socket::getsockname(self.socket.as_raw_fd())?;
-        Ok(address.hatype())
+        let mut address = link_layer_address(0, 0)?;
+        let mut len = socklen::<libc::sockaddr_ll>()?;
+        // SAFETY: `address` is a plain C struct of `len` bytes that outlives the call, and the
+        // kernel writes at most `len` bytes to it. (nix refuses the short address of Ethernet.)
+        let answer = unsafe {
+            libc::getsockname(self.socket.as_raw_fd(), (&raw mut address).cast(), &raw mut len)
+        };
+        check(answer)?;
+        Ok(address.sll_hatype)
     }
 
     /// Sets up the ring and a filter that refuses everything, and only then binds.
@@ -240,7 +247,15 @@ fn attach_filter(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Result<
 
 /// Binds to an interface: protocol 0 for nothing, ETH_P_ALL for everything.
 fn bind(socket: BorrowedFd<'_>, interface: u32, protocol: u16) -> io::Result<()> {
-    let address = libc::sockaddr_ll {
+    let address = link_layer_address(interface, protocol)?;
+    let len = socklen::<libc::sockaddr_ll>()?;
+    // SAFETY: `address` is a sockaddr_ll of `len` bytes that outlives the call; the kernel reads it.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) })
+}
+
+/// An address of packet(7), without a hardware address.
+fn link_layer_address(interface: u32, protocol: u16) -> io::Result<libc::sockaddr_ll> {
+    Ok(libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET).map_err(|_| too_large())?,
         sll_protocol: protocol.to_be(),
         sll_ifindex: i32::try_from(interface).map_err(|_| too_large())?,
@@ -248,10 +263,7 @@ fn bind(socket: BorrowedFd<'_>, interface: u32, protocol: u16) -> io::Result<()>
         sll_pkttype: 0,
         sll_halen: 0,
         sll_addr: [0; 8],
-    };
-    let len = socklen::<libc::sockaddr_ll>()?;
-    // SAFETY: `address` is a sockaddr_ll of `len` bytes that outlives the call; the kernel reads it.
-    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) })
+    })
 }
 
 /// Sets a socket option whose argument is the C value `value`.
