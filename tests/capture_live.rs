@@ -218,31 +218,44 @@ fn frames_longer_than_usual_come_whole() {
     });
 }
 
+/// A frame with a UDP datagram to `port`, behind `tag`.
+fn udp_frame(tag: &[u8], port: u16) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 0x99, 2, 0, 0, 0, 0, 1];
+    frame.extend(tag);
+    frame.extend([8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0]);
+    frame.extend([10, 99, 0, 1, 10, 99, 0, 2, 0x13, 0xc4]);
+    frame.extend(port.to_be_bytes());
+    frame.extend([0, 26, 0, 0]);
+    frame.resize(frame.len() + 18, 0);
+    frame
+}
+
 #[test]
 fn a_tag_is_taken_out_of_the_frame_and_a_vlan_filter_still_sees_it() {
     on_a_cable(|| {
-        ip("link add link peer name tagged type vlan id 7");
-        ip("address add 10.98.0.1/24 dev tagged");
-        ip("link set tagged up");
-        ip("neighbour add 10.98.0.2 lladdr 02:00:00:00:00:99 nud permanent dev tagged");
+        let mut peer =
+            pcap::Capture::from_device("peer").and_then(|peer| peer.open()).expect("peer");
+        let (plain, tagged) = (udp_frame(&[], 9_000), udp_frame(&[0x81, 0, 0, 7], 9_000));
         for (filter, expected) in [
             (None, 12),
             (Some("vlan 7"), 5),
             (Some("vlan 8"), 0),
             (Some("vlan and udp dst port 9000"), 5),
-            (Some("udp"), 12),
+            (Some("udp dst port 9000"), 12),
         ] {
             let options = RingOptions { filter, ..OPEN };
             let mut source = UntilQuiet(RingSource::open("tap", options).expect("opens"));
-            let socket = UdpSocket::bind("0.0.0.0:0").expect("a port");
             for _ in 0..5 {
-                socket.send_to(&[1; 100], "10.98.0.2:9000").expect("is sent");
+                peer.sendpacket(&tagged[..]).expect("is sent");
             }
-            send(0..7, 1, 100);
+            for _ in 0..7 {
+                peer.sendpacket(&plain[..]).expect("is sent");
+            }
             let (frames, _) = drain(&mut source);
             assert_eq!(frames.len(), expected, "{filter:?}");
-            // EtherType IPv4 stands where it stands in a plain frame.
-            assert!(frames.iter().all(|frame| frame.bytes[12..14] == [8, 0]), "{filter:?}");
+            // Without the tag it is the plain frame, byte for byte.
+            assert!(frames.iter().all(|frame| frame.bytes == plain), "{filter:?}");
+            assert_eq!(sent_by("tap"), 0);
         }
     });
 }
