@@ -5,9 +5,9 @@ mod capture_common;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use callspan::base::{FrameSource, LinkType, PacketTime};
+use callspan::base::{FrameSource, LinkType, PacketTime, Polled};
 use callspan::capture::{CaptureError, ErrorClass, FileSource, SimSource, fuzz};
-use capture_common::{delivers_each_frame_once, drain, gzip, pcap, zst};
+use capture_common::{Collect, delivers_each_frame_once, drain, gzip, pcap, zst};
 use proptest::prelude::*;
 
 fn write(directory: &Path, name: &str, bytes: &[u8]) -> PathBuf {
@@ -84,24 +84,112 @@ fn the_suite_holds_for_the_simulated_ring_and_every_packing_of_a_file() {
     }
 }
 
+/// A pipe in `directory`, written in small pieces from a thread of its own.
+fn pipe_of(directory: &Path, name: &str, bytes: Vec<u8>) -> PathBuf {
+    let path = directory.join(name);
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("pipe");
+    let to = path.clone();
+    std::thread::spawn(move || {
+        let mut pipe = std::fs::OpenOptions::new().write(true).open(to).expect("pipe opens");
+        for piece in bytes.chunks(997) {
+            pipe.write_all(piece).expect("reader is there");
+        }
+    });
+    path
+}
+
 #[test]
-fn a_named_pipe_is_read_as_it_is_written() {
+fn named_pipes_are_read_as_they_are_written() {
+    let directory = tempfile::tempdir().expect("directory");
+    let frames = many();
+    let plain = as_pcap(&frames);
+    for (name, bytes) in [("plain", plain.clone()), ("gzip", gzip(&plain)), ("zstd", zst(&plain))] {
+        let pipe = pipe_of(directory.path(), name, bytes);
+        delivers_each_frame_once(&mut open(&[pipe]), &frames_only(&frames));
+    }
+}
+
+#[test]
+fn a_silent_pipe_is_idle_and_nothing_overtakes_it() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("pipe");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("pipe");
-    let frames = many();
-    let bytes = gzip(&as_pcap(&frames));
-    let writer = std::thread::spawn({
-        let path = path.clone();
-        move || {
-            let mut pipe = std::fs::OpenOptions::new().write(true).open(path).expect("pipe opens");
-            for piece in bytes.chunks(997) {
-                pipe.write_all(piece).expect("reader is there");
+    // Open for both, so that neither end waits for the other.
+    let mut pipe = std::fs::File::options().read(true).write(true).open(&path).expect("pipe");
+    let piped = pcapng(&[(10, b"p10"), (30, b"p30")]);
+    let file = write(directory.path(), "file", &pcap(1, &[(20, b"f20"), (40, b"f40")]));
+    let mut sink = Collect::default();
+    let mut written = 0;
+    let mut source: Option<FileSource> = None;
+    // The pipe stops at every byte; what comes out never depends on where.
+    let mut idle = 0;
+    for end in [40, 68, 90, 104, 109, 130, piped.len()] {
+        pipe.write_all(&piped[written..end]).expect("room in the pipe");
+        written = end;
+        let source = source.get_or_insert_with(|| open(&[path.clone(), file.clone()]));
+        for _ in 0..3 {
+            match source.poll(&mut sink).expect("no error") {
+                Polled::Idle { .. } => idle += 1,
+                Polled::Frames => {}
+                Polled::End => panic!("the pipe is still open"),
             }
         }
-    });
-    delivers_each_frame_once(&mut open(&[path]), &frames_only(&frames));
-    writer.join().expect("writer");
+    }
+    assert!(idle >= 7, "silence is told");
+    let order = |sink: &Collect| -> Vec<Vec<u8>> {
+        sink.frames.iter().map(|frame| frame.bytes.clone()).collect()
+    };
+    assert_eq!(order(&sink), [&b"p10"[..], b"f20", b"p30"], "f40 waits for the pipe");
+    drop(pipe);
+    let mut source = source.expect("was opened");
+    while source.poll(&mut sink).expect("no error") != Polled::End {}
+    assert_eq!(order(&sink), [&b"p10"[..], b"f20", b"p30", b"f40"]);
+}
+
+/// A little-endian pcapng file of one Ethernet interface, in nanoseconds.
+fn pcapng(frames: &[(u8, &[u8; 3])]) -> Vec<u8> {
+    let mut out = vec![0x0a, 0x0d, 0x0d, 0x0a, 28, 0, 0, 0, 0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0];
+    out.extend([0xff; 8]);
+    out.extend([28, 0, 0, 0]);
+    out.extend([1, 0, 0, 0, 32, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    out.extend([9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0, 0]);
+    for (ns, bytes) in frames {
+        out.extend([6, 0, 0, 0, 36, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        out.extend([*ns, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0]);
+        out.extend(*bytes);
+        out.extend([0, 36, 0, 0, 0]);
+    }
+    out
+}
+
+#[test]
+fn standard_input_is_a_file_named_dash() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = write(directory.path(), "capture", &gzip(&as_pcap(&many())));
+    let run = |stdin: std::fs::File| {
+        let output = std::process::Command::new(std::env::current_exe().expect("a path"))
+            .args(["--exact", "helper_reads_standard_input", "--ignored", "--nocapture"])
+            .env("CALLSPAN_TEST_OTHER_FILE", &path)
+            .stdin(stdin)
+            .output()
+            .expect("runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = run(std::fs::File::open(&path).expect("opens"));
+    assert!(said.contains("read 3000 frames"), "{said}");
+    assert!(
+        said.contains("twice: - was named twice") || said.contains("was named twice (also as -)")
+    );
+}
+
+#[test]
+#[ignore = "run by standard_input_is_a_file_named_dash"]
+fn helper_reads_standard_input() {
+    let dash = PathBuf::from("-");
+    if let Some(other) = std::env::var_os("CALLSPAN_TEST_OTHER_FILE") {
+        println!("twice: {}", error_of(&[dash.clone(), other.into()], None));
+    }
+    println!("read {} frames", drain(&mut open(&[dash])).0.len());
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn udp_frame(tag: &[u8], port: u16) -> Vec<u8> {
 fn a_tag_is_taken_out_of_the_frame_and_a_vlan_filter_still_sees_it() {
     on_a_cable(|| {
         let mut peer =
-            pcap::Capture::from_device("peer").and_then(|peer| peer.open()).expect("peer");
+            pcap::Capture::from_device("peer").and_then(pcap::Capture::open).expect("peer");
         let (plain, tagged) = (udp_frame(&[], 9_000), udp_frame(&[0x81, 0, 0, 7], 9_000));
         for (filter, expected) in [
             (None, 12),

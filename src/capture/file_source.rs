@@ -30,13 +30,23 @@ pub struct FileSource {
     files: Vec<OpenFile>,
     /// Files by the time of their next frame, then by their place on the command line.
     queue: BinaryHeap<Reverse<(PacketTime, usize)>>,
-    /// A file whose frame was handed over, and which has not moved on yet.
-    behind: Option<usize>,
+    /// Files whose next frame is not known yet: no later frame may overtake it. At most one but for
+    /// silent pipes.
+    behind: Vec<usize>,
     faults: VecDeque<CaptureError>,
     filters: Filters,
     last_time: PacketTime,
     time_steps: u64,
     filtered: u64,
+}
+
+/// Whether a file could be moved on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Advanced {
+    /// Its next frame is queued, or it ended.
+    Done,
+    /// It is a pipe that has nothing for now.
+    NotYet,
 }
 
 struct OpenFile {
@@ -50,7 +60,7 @@ impl FileSource {
     /// Opens all files; `-` is standard input. `filter` is an expression of pcap-filter(7).
     ///
     /// Plain files are mapped; gzip, zstd and pipes are read through a bounded buffer. Formats are
-    /// told by content. This waits for the first frame of a pipe.
+    /// told by content. This waits for the file header of a pipe.
     ///
     /// # Errors
     /// `NoSuchFile`, `Unreadable`, `NotACapture`, `SameFileTwice`, `TooManyFiles`, `BadFilter`;
@@ -116,7 +126,7 @@ impl FileSource {
         Self {
             files: Vec::new(),
             queue: BinaryHeap::new(),
-            behind: None,
+            behind: Vec::new(),
             faults: VecDeque::new(),
             filters: Filters { text: filter.map(str::to_owned), compiled: Vec::new() },
             last_time: PacketTime::MIN,
@@ -126,7 +136,14 @@ impl FileSource {
     }
 
     fn add(&mut self, path: &Path, mut input: Input) -> Result<(), CaptureError> {
-        let reader = match recognise(&mut input) {
+        // The longest header; a pipe is waited for here, since nothing can be said before.
+        let filled = loop {
+            match input.ensure(24) {
+                Err(ReadFault::NotYet) => {}
+                filled => break filled,
+            }
+        };
+        let reader = match filled.and_then(|_| recognise(&mut input)) {
             Ok(Ok(reader)) => reader,
             Ok(Err(hint)) => {
                 return Err(CaptureError::NotACapture { path: path.to_owned(), hint });
@@ -138,7 +155,9 @@ impl FileSource {
         };
         let index = self.files.len();
         self.files.push(OpenFile { path: path.to_owned(), input, reader, head: None });
-        self.advance(index);
+        if self.advance(index) == Advanced::NotYet {
+            self.behind.push(index);
+        }
         Ok(())
     }
 
@@ -161,22 +180,39 @@ impl FileSource {
     }
 
     /// Moves a file to its next frame, and queues it by that frame's time.
-    fn advance(&mut self, index: usize) {
-        let Some(file) = self.files.get_mut(index) else { return };
-        let before = file.input.position();
-        let consumed = match file.head.take() {
-            Some(record) => file.input.skip(record.advance_bytes),
-            None => Ok(()),
-        };
-        let at = if consumed.is_err() { before } else { file.input.position() };
+    fn advance(&mut self, index: usize) -> Advanced {
+        let Some(file) = self.files.get_mut(index) else { return Advanced::Done };
+        let mut at = file.input.position();
+        let mut consumed = Ok(());
+        if let Some(record) = file.head.take() {
+            consumed = file.input.skip(record.advance_bytes);
+            if consumed.is_ok() {
+                at = file.input.position();
+            }
+        }
         match consumed.and_then(|()| file.reader.next(&mut file.input)) {
             Ok(Some(record)) => {
                 file.head = Some(record);
                 self.queue.push(Reverse((record.time, index)));
             }
             Ok(None) => {}
+            Err(ReadFault::NotYet) => return Advanced::NotYet,
             Err(fault) => self.faults.push_back(explain(fault, &file.path, at)),
         }
+        Advanced::Done
+    }
+
+    /// Moves on all files whose next frame is not known yet, as far as that needs no waiting once
+    /// frames were handed over.
+    fn catch_up(&mut self, handed_over: usize) -> Advanced {
+        while let Some(index) = self.behind.last().copied() {
+            let starved = self.files.get(index).is_some_and(|file| file.input.is_starved());
+            if handed_over > 0 && starved || self.advance(index) == Advanced::NotYet {
+                return Advanced::NotYet;
+            }
+            self.behind.pop();
+        }
+        Advanced::Done
     }
 
     fn hand_over(&mut self, index: usize, sink: &mut dyn FrameSink) {
@@ -204,22 +240,19 @@ impl FileSource {
 impl FrameSource for FileSource {
     type Error = CaptureError;
 
-    /// Hands over up to 1 024 frames; fewer where a pipe would have to be waited for. Once all
-    /// frames of all files are out, each damaged file gives one error, and then comes `End`.
+    /// Hands over up to 1 024 frames; fewer where a pipe would have to be waited for. `Idle`, with
+    /// the time of the last frame, is a pipe that was silent for a moment. Once all frames of all
+    /// files are out, each damaged file gives one error, and then comes `End`.
     fn poll(&mut self, sink: &mut dyn FrameSink) -> Result<Polled, CaptureError> {
         let mut read = 0;
         while read < limits::CAPTURE_BATCH_FRAMES {
-            if let Some(index) = self.behind {
-                let starved = self.files.get(index).is_some_and(|file| file.input.is_starved());
-                if read > 0 && starved {
-                    break;
-                }
-                self.behind = None;
-                self.advance(index);
+            if self.catch_up(read) == Advanced::NotYet {
+                let now = self.last_time;
+                return Ok(if read > 0 { Polled::Frames } else { Polled::Idle { now } });
             }
             let Some(Reverse((_, index))) = self.queue.pop() else { break };
             self.hand_over(index, sink);
-            self.behind = Some(index);
+            self.behind.push(index);
             read = read.saturating_add(1);
         }
         if read > 0 {
@@ -264,7 +297,6 @@ impl Filters {
 
 /// The reader for what the first bytes say, or what to tell the user they are.
 fn recognise(input: &mut Input) -> Result<Result<Reader, &'static str>, ReadFault> {
-    input.ensure(4)?;
     let window = input.window();
     let Some(magic) = window.first_chunk::<4>().copied() else {
         return Ok(Err(if window.is_empty() { "it is empty" } else { "it is too short" }));
@@ -300,6 +332,9 @@ fn explain(fault: ReadFault, path: &Path, offset: u64) -> CaptureError {
     match fault {
         ReadFault::Truncated => CaptureError::Truncated { path, offset },
         ReadFault::Damaged(what) => CaptureError::Damaged { path, offset, what },
+        ReadFault::NotYet => {
+            CaptureError::Unreadable { path, error: io::ErrorKind::WouldBlock.into() }
+        }
         ReadFault::Io(error) => CaptureError::Unreadable { path, error },
     }
 }

@@ -7,10 +7,13 @@
 
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::Mmap;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::mmap::map_file;
 use super::record::ReadFault;
@@ -18,6 +21,9 @@ use crate::base::limits;
 
 /// Bytes that tell every format apart.
 const MAGIC_BYTES: usize = 8;
+
+/// A silent pipe is waited for this long at a time, as a silent ring is.
+const PIPE_WAIT_MS: u16 = 100;
 
 /// The bytes of one capture, read from front to back.
 pub(super) struct Input {
@@ -46,6 +52,8 @@ struct Stream {
     end: usize,
     /// Bytes consumed before `start`.
     position: u64,
+    /// Bytes to consume that have not been read yet.
+    owed: u64,
     fault: Option<io::Error>,
     state: StreamState,
 }
@@ -98,7 +106,15 @@ impl Input {
             file.seek(SeekFrom::Start(0))?;
             return Self::stream(file, packing, size);
         }
-        Self::stream(Cursor::new(magic).chain(file), packing, size)
+        match packing {
+            Packing::Plain => {
+                Self::stream(Cursor::new(magic).chain(Patient { file }), packing, size)
+            }
+            // Decompressors want their bytes in one go, so these wait as long as the pipe does.
+            Packing::Gzip | Packing::Zstd => {
+                Self::stream(Cursor::new(magic).chain(file), packing, size)
+            }
+        }
     }
 
     /// From bytes in memory, for tests and fuzzing; packed bytes are unpacked.
@@ -132,6 +148,7 @@ impl Input {
             start: 0,
             end: 0,
             position: 0,
+            owed: 0,
             fault: None,
             state: StreamState::Open,
         };
@@ -150,7 +167,8 @@ impl Input {
     /// Makes the window at least `len_bytes` long, unless the input ends before; returns its length.
     ///
     /// # Errors
-    /// `Io`, `Truncated` or `Damaged` when the input fails before there are so many bytes.
+    /// `Io`, `Truncated` or `Damaged` when the input fails before there are so many bytes; `NotYet`
+    /// when a pipe was silent for a moment.
     pub(super) fn ensure(&mut self, len_bytes: usize) -> Result<usize, ReadFault> {
         match &mut self.bytes {
             Bytes::Mapped { map, at } => Ok(map.len().saturating_sub(*at)),
@@ -169,7 +187,7 @@ impl Input {
         self.window().first_chunk::<N>().copied().map(Some).ok_or(ReadFault::Truncated)
     }
 
-    /// Consumes `len_bytes`.
+    /// Consumes `len_bytes`. After `NotYet` they are owed: the next call of any kind consumes them.
     ///
     /// # Errors
     /// As [`Self::ensure`], and `Truncated` when the input ends before; then it stands at its end.
@@ -226,6 +244,33 @@ impl Stream {
     }
 
     fn ensure(&mut self, len_bytes: usize) -> Result<usize, ReadFault> {
+        self.pay()?;
+        self.fill(len_bytes)
+    }
+
+    fn skip(&mut self, len_bytes: u64) -> Result<(), ReadFault> {
+        self.owed = self.owed.saturating_add(len_bytes);
+        self.pay()
+    }
+
+    /// Consumes what is owed.
+    fn pay(&mut self) -> Result<(), ReadFault> {
+        while self.owed > 0 {
+            let buffered = self.fill(1)?;
+            if buffered == 0 {
+                self.owed = 0;
+                return Err(ReadFault::Truncated);
+            }
+            let step = usize::try_from(self.owed).unwrap_or(usize::MAX).min(buffered);
+            self.start = self.start.saturating_add(step);
+            let step = u64::try_from(step).unwrap_or(self.owed);
+            self.position = self.position.saturating_add(step);
+            self.owed = self.owed.saturating_sub(step);
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, len_bytes: usize) -> Result<usize, ReadFault> {
         if len_bytes > self.buffer.len() {
             return Err(ReadFault::Damaged("a record longer than any frame"));
         }
@@ -237,33 +282,15 @@ impl Stream {
             }
             self.read_once();
         }
-        let available = self.end.saturating_sub(self.start);
+        // A read happens only while bytes are missing, so a fault is never kept for later.
         match self.fault.take() {
-            Some(error) if available < len_bytes => {
+            Some(error) if error.kind() == io::ErrorKind::WouldBlock => Err(ReadFault::NotYet),
+            Some(error) => {
                 self.state = StreamState::Ended;
                 Err(self.blame(error))
             }
-            unspent => {
-                self.fault = unspent;
-                Ok(available)
-            }
+            None => Ok(self.end.saturating_sub(self.start)),
         }
-    }
-
-    fn skip(&mut self, len_bytes: u64) -> Result<(), ReadFault> {
-        let mut left = len_bytes;
-        while left > 0 {
-            if self.ensure(1)? == 0 {
-                return Err(ReadFault::Truncated);
-            }
-            let buffered = self.end.saturating_sub(self.start);
-            let step = usize::try_from(left).unwrap_or(usize::MAX).min(buffered);
-            self.start = self.start.saturating_add(step);
-            let step = u64::try_from(step).unwrap_or(left);
-            self.position = self.position.saturating_add(step);
-            left = left.saturating_sub(step);
-        }
-        Ok(())
     }
 
     /// One read into the free end of the buffer.
@@ -289,6 +316,22 @@ impl Stream {
             ReadFault::Truncated
         } else {
             ReadFault::Damaged("the compressed data cannot be unpacked")
+        }
+    }
+}
+
+/// A pipe that is waited for in short turns, so that who reads it can stop in between.
+struct Patient {
+    file: File,
+}
+
+impl Read for Patient {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut watched = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
+        match nix::poll::poll(&mut watched, PollTimeout::from(PIPE_WAIT_MS)) {
+            Ok(0) | Err(Errno::EINTR) => Err(io::ErrorKind::WouldBlock.into()),
+            Ok(_) => self.file.read(out),
+            Err(error) => Err(error.into()),
         }
     }
 }

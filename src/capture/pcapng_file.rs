@@ -101,10 +101,10 @@ impl PcapngReader {
         if block.len_bytes < 28 {
             return Err(ReadFault::Damaged("a section header that is too short"));
         }
-        input.skip(block.len_bytes)?;
         self.section = Some(order);
         self.interfaces.clear();
-        Ok(())
+        // Last: from here on the input owes these bytes, even if a pipe has not brought them yet.
+        input.skip(block.len_bytes)
     }
 
     fn describe(
@@ -421,7 +421,7 @@ mod tests {
             };
             writer.interface(1, 0, &[]);
             writer.interface(101, 0, &[(2, b"eth0"), (9, &[9]), (0, b"")]);
-            writer.interface(113, 0, &[(9, &[0x80 | 10]), (14, &offset)]);
+            writer.interface(113, 0, &[(9, &[0x80 | 0x0a]), (14, &offset)]);
             writer.interface(276, 0, &[(9, &[12])]);
             writer.block(4, b"name resolution");
             writer.packet(0, 1_500_000, b"micro");

@@ -29,13 +29,15 @@ pub(super) struct Record {
     pub(super) advance_bytes: u64,
 }
 
-/// Why reading stops before the end.
+/// Why reading stops before the end, for good or for now.
 #[derive(Debug)]
 pub(super) enum ReadFault {
     /// The input ends inside a record.
     Truncated,
     /// The record contradicts itself.
     Damaged(&'static str),
+    /// A pipe has nothing for now; asking again later goes on where this stopped.
+    NotYet,
     /// The system says no.
     Io(io::Error),
 }
