@@ -206,6 +206,36 @@ fn files_are_merged_by_time_and_ties_keep_the_order_of_the_command_line() {
 }
 
 #[test]
+fn hundreds_of_rotated_files_are_open_only_when_their_time_comes() {
+    let directory = tempfile::tempdir().expect("directory");
+    let frames = many();
+    let mut paths = Vec::new();
+    for (place, piece) in frames.chunks(10).enumerate() {
+        let bytes = as_pcap(piece);
+        let bytes = if place % 2 == 0 { zst(&bytes) } else { bytes };
+        // Named in an order that has nothing to do with time.
+        paths.push(write(directory.path(), &format!("{place}"), &bytes));
+    }
+    paths.sort();
+    let open_files = || std::fs::read_dir("/proc/self/fd").expect("proc").count();
+    let before = open_files();
+    let mut source = open(&paths);
+    let (read, total) = source.progress();
+    assert_eq!(read, 0);
+    // Other tests open files meanwhile; 300 of ours they are not.
+    assert!(open_files() < before + 100, "they are parked");
+    let seen = delivers_each_frame_once(&mut source, &frames_only(&frames));
+    assert!(seen.iter().zip(&frames).all(|(seen, (time, ..))| seen.time == *time));
+    assert_eq!((source.progress(), source.time_steps()), ((total, total), 0));
+    // A file that disappears before its turn is an error after everything else.
+    let mut source = open(&paths);
+    std::fs::remove_file(directory.path().join("7")).expect("removes");
+    let (seen, errors) = drain(&mut source);
+    assert_eq!((seen.len(), errors.len()), (2_990, 1));
+    assert!(matches!(errors[0], CaptureError::NoSuchFile { .. }), "{}", errors[0]);
+}
+
+#[test]
 fn a_step_back_in_time_is_clamped_and_counted() {
     let data = pcap(1, &[(30, b"first"), (10, b"late"), (20, b"late too"), (40, b"last")]);
     let mut source = FileSource::from_bytes(data, None).expect("opens");

@@ -140,6 +140,11 @@ pub const CAPTURE_READ_AHEAD_BYTES: usize = 512 << 10;
 /// Capture files merged in one replay; more are refused as wrong usage.
 pub const CAPTURE_FILES_MAX: usize = 4_096;
 
+/// Capture files held open while they wait for their turn in a merge; beyond it a file is closed
+/// after its first frame was seen, and opened again when that frame's time has come. Rotated
+/// captures do not overlap, so a thousand of them need the memory of two.
+pub const CAPTURE_FILES_OPEN: usize = 16;
+
 /// Interfaces that one section of a pcapng file describes; a file with more is damaged.
 pub const CAPTURE_INTERFACES_MAX: usize = 65_536;
 

@@ -8,14 +8,14 @@
 //! Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::error::CaptureError;
+use super::error::{CaptureError, ErrorClass};
 use super::filter::Filter;
 use super::input::Input;
 use super::pcap_file::PcapReader;
@@ -27,7 +27,7 @@ use crate::base::{
 
 /// Frames of capture files.
 pub struct FileSource {
-    files: Vec<OpenFile>,
+    files: Vec<Member>,
     /// Files by the time of their next frame, then by their place on the command line.
     queue: BinaryHeap<Reverse<(PacketTime, usize)>>,
     /// Files whose next frame is not known yet: no later frame may overtake it. At most one but for
@@ -49,10 +49,28 @@ enum Advanced {
     NotYet,
 }
 
-struct OpenFile {
+/// One file of the merge.
+struct Member {
     path: PathBuf,
+    place: Place,
+    /// Bytes read and bytes in all, while it is not open.
+    progress: (u64, u64),
+}
+
+enum Place {
+    /// Being read.
+    Open(Box<Opened>),
+    /// Closed until the time of its first frame comes.
+    Parked,
+    /// Nothing more comes of it.
+    Ended,
+}
+
+/// A file that is being read.
+struct Opened {
     input: Input,
     reader: Reader,
+    /// Its next frame, if that is known.
     head: Option<Record>,
 }
 
@@ -71,18 +89,20 @@ impl FileSource {
             return Err(CaptureError::TooManyFiles { count, max });
         }
         let mut seen = Vec::new();
-        let mut opened = Vec::new();
         for path in paths {
-            let file = open_path(path)?;
-            let identity = identity_of(&file).map_err(|error| unreadable(path, error))?;
-            seen.push((identity, path));
-            opened.push((path, file));
+            seen.push((identity_of(path)?, path));
         }
         refuse_same_file(&seen)?;
         let mut source = Self::empty(filter);
-        for (path, file) in opened {
+        let keep_open = paths.len() <= limits::CAPTURE_FILES_OPEN;
+        for path in paths {
+            let file = open_path(path)?;
+            let parkable = !keep_open && file.metadata().is_ok_and(|metadata| metadata.is_file());
             let input = Input::open(file).map_err(|error| unreadable(path, error))?;
-            source.add(path, input)?;
+            let index = source.add(path, input)?;
+            if parkable && path != Path::new("-") {
+                source.park(index);
+            }
         }
         source.check_filter()?;
         Ok(source)
@@ -117,7 +137,10 @@ impl FileSource {
     #[must_use]
     pub fn progress(&self) -> (u64, u64) {
         self.files.iter().fold((0, 0), |(read, total), file| {
-            let (file_read, file_total) = file.input.progress();
+            let (file_read, file_total) = match &file.place {
+                Place::Open(opened) => opened.input.progress(),
+                Place::Parked | Place::Ended => file.progress,
+            };
             (u64::saturating_add(read, file_read), u64::saturating_add(total, file_total))
         })
     }
@@ -128,77 +151,114 @@ impl FileSource {
             queue: BinaryHeap::new(),
             behind: Vec::new(),
             faults: VecDeque::new(),
-            filters: Filters { text: filter.map(str::to_owned), compiled: Vec::new() },
+            filters: Filters {
+                text: filter.map(str::to_owned),
+                links: BTreeSet::new(),
+                compiled: Vec::new(),
+            },
             last_time: PacketTime::MIN,
             time_steps: 0,
             filtered: 0,
         }
     }
 
-    fn add(&mut self, path: &Path, mut input: Input) -> Result<(), CaptureError> {
-        // The longest header; a pipe is waited for here, since nothing can be said before.
-        let filled = loop {
-            match input.ensure(24) {
-                Err(ReadFault::NotYet) => {}
-                filled => break filled,
-            }
-        };
-        let reader = match filled.and_then(|_| recognise(&mut input)) {
-            Ok(Ok(reader)) => reader,
-            Ok(Err(hint)) => {
-                return Err(CaptureError::NotACapture { path: path.to_owned(), hint });
-            }
-            Err(fault) => {
-                self.faults.push_back(explain(fault, path, input.position()));
-                return Ok(());
-            }
-        };
+    /// Adds a file and looks for its first frame; returns the file's place in the list.
+    fn add(&mut self, path: &Path, input: Input) -> Result<usize, CaptureError> {
         let index = self.files.len();
-        self.files.push(OpenFile { path: path.to_owned(), input, reader, head: None });
+        let progress = input.progress();
+        let place = match Opened::begin(path, input) {
+            Ok(opened) => Place::Open(Box::new(opened)),
+            // Cut off within its header: to be told after the frames of the others.
+            Err(error) if error.class() == ErrorClass::Incomplete => {
+                self.faults.push_back(error);
+                Place::Ended
+            }
+            Err(error) => return Err(error),
+        };
+        self.files.push(Member { path: path.to_owned(), place, progress });
         if self.advance(index) == Advanced::NotYet {
             self.behind.push(index);
         }
-        Ok(())
+        Ok(index)
+    }
+
+    /// Closes a file whose first frame is queued, until that frame's time has come.
+    fn park(&mut self, index: usize) {
+        let Some(file) = self.files.get_mut(index) else { return };
+        let Place::Open(opened) = &file.place else { return };
+        let Some(record) = opened.head else { return };
+        self.filters.links.insert(record.link);
+        file.progress.0 = 0;
+        file.place = Place::Parked;
+    }
+
+    /// Opens a parked file again, at its first frame.
+    fn unpark(&mut self, index: usize) {
+        let Some(file) = self.files.get_mut(index) else { return };
+        if !matches!(file.place, Place::Parked) {
+            return;
+        }
+        file.place = Place::Ended;
+        let reopened = open_path(&file.path).and_then(|again| {
+            let input = Input::open(again).map_err(|error| unreadable(&file.path, error))?;
+            let mut opened = Opened::begin(&file.path, input)?;
+            let at = opened.input.position();
+            let next = opened.reader.next(&mut opened.input);
+            opened.head = next.map_err(|fault| explain(fault, &file.path, at))?;
+            Ok(opened)
+        });
+        match reopened {
+            Ok(opened) => file.place = Place::Open(Box::new(opened)),
+            Err(error) => self.faults.push_back(error),
+        }
     }
 
     /// A filter that cannot be said for any of the link types that the files begin with is a
     /// mistake; one that cannot be said for some matches nothing there.
     fn check_filter(&mut self) -> Result<(), CaptureError> {
-        let mut links: Vec<_> = self.files.iter().filter_map(|file| file.head).collect();
-        links.dedup_by_key(|record| record.link);
-        let mut error = None;
-        for record in &links {
-            match self.filters.prepare(record.link) {
-                Ok(()) => return Ok(()),
-                Err(refused) => error = Some(refused),
+        for file in &self.files {
+            if let Place::Open(opened) = &file.place {
+                self.filters.links.extend(opened.head.map(|record| record.link));
             }
         }
-        match error {
-            Some(error) => Err(error),
-            None => self.filters.prepare(LinkType::Ethernet),
+        if self.filters.links.is_empty() {
+            self.filters.links.insert(LinkType::Ethernet);
         }
+        let links = std::mem::take(&mut self.filters.links);
+        let mut refused = Ok(());
+        for link in links {
+            match self.filters.prepare(link) {
+                Ok(()) => return Ok(()),
+                error => refused = error,
+            }
+        }
+        refused
     }
 
     /// Moves a file to its next frame, and queues it by that frame's time.
     fn advance(&mut self, index: usize) -> Advanced {
         let Some(file) = self.files.get_mut(index) else { return Advanced::Done };
-        let mut at = file.input.position();
+        let Place::Open(opened) = &mut file.place else { return Advanced::Done };
+        let mut at = opened.input.position();
         let mut consumed = Ok(());
-        if let Some(record) = file.head.take() {
-            consumed = file.input.skip(record.advance_bytes);
+        if let Some(record) = opened.head.take() {
+            consumed = opened.input.skip(record.advance_bytes);
             if consumed.is_ok() {
-                at = file.input.position();
+                at = opened.input.position();
             }
         }
-        match consumed.and_then(|()| file.reader.next(&mut file.input)) {
+        match consumed.and_then(|()| opened.reader.next(&mut opened.input)) {
             Ok(Some(record)) => {
-                file.head = Some(record);
+                opened.head = Some(record);
                 self.queue.push(Reverse((record.time, index)));
+                return Advanced::Done;
             }
             Ok(None) => {}
             Err(ReadFault::NotYet) => return Advanced::NotYet,
             Err(fault) => self.faults.push_back(explain(fault, &file.path, at)),
         }
+        file.progress = opened.input.progress();
+        file.place = Place::Ended;
         Advanced::Done
     }
 
@@ -206,7 +266,7 @@ impl FileSource {
     /// frames were handed over.
     fn catch_up(&mut self, handed_over: usize) -> Advanced {
         while let Some(index) = self.behind.last().copied() {
-            let starved = self.files.get(index).is_some_and(|file| file.input.is_starved());
+            let starved = self.files.get(index).is_some_and(Member::is_starved);
             if handed_over > 0 && starved || self.advance(index) == Advanced::NotYet {
                 return Advanced::NotYet;
             }
@@ -216,10 +276,11 @@ impl FileSource {
     }
 
     fn hand_over(&mut self, index: usize, sink: &mut dyn FrameSink) {
-        let Some(file) = self.files.get(index) else { return };
-        let Some(record) = file.head else { return };
+        self.unpark(index);
+        let Some(Member { place: Place::Open(opened), .. }) = self.files.get(index) else { return };
+        let Some(record) = opened.head else { return };
         let end = record.start.saturating_add(record.len_bytes);
-        let bytes = file.input.window().get(record.start..end).unwrap_or_default();
+        let bytes = opened.input.window().get(record.start..end).unwrap_or_default();
         if record.time < self.last_time {
             self.time_steps = self.time_steps.saturating_add(1);
         }
@@ -266,9 +327,35 @@ impl FrameSource for FileSource {
     }
 }
 
+impl Member {
+    fn is_starved(&self) -> bool {
+        matches!(&self.place, Place::Open(opened) if opened.input.is_starved())
+    }
+}
+
+impl Opened {
+    /// Reads the file header.
+    fn begin(path: &Path, mut input: Input) -> Result<Self, CaptureError> {
+        // The longest header; a pipe is waited for here, since nothing can be said before.
+        let filled = loop {
+            match input.ensure(24) {
+                Err(ReadFault::NotYet) => {}
+                filled => break filled,
+            }
+        };
+        match filled.and_then(|_| recognise(&mut input)) {
+            Ok(Ok(reader)) => Ok(Self { input, reader, head: None }),
+            Ok(Err(hint)) => Err(CaptureError::NotACapture { path: path.to_owned(), hint }),
+            Err(fault) => Err(explain(fault, path, input.position())),
+        }
+    }
+}
+
 /// The filter expression, compiled once for each link type that occurs.
 struct Filters {
     text: Option<String>,
+    /// Link types that files begin with, until the expression was checked against them.
+    links: BTreeSet<LinkType>,
     /// `None`: the expression cannot be said for this link type, so it matches nothing there.
     /// Few entries: link types that occur in files at once can be counted on one hand, and the
     /// registry itself bounds them.
@@ -362,8 +449,13 @@ fn open_path(path: &Path) -> Result<File, CaptureError> {
 }
 
 /// What makes a file itself, whatever its name.
-fn identity_of(file: &File) -> io::Result<(u64, u64)> {
-    let metadata = file.metadata()?;
+fn identity_of(path: &Path) -> Result<(u64, u64), CaptureError> {
+    let metadata = if path == Path::new("-") {
+        io::stdin().as_fd().try_clone_to_owned().and_then(|stdin| File::from(stdin).metadata())
+    } else {
+        std::fs::metadata(path)
+    };
+    let metadata = metadata.map_err(|error| unreadable(path, error))?;
     Ok((metadata.dev(), metadata.ino()))
 }
 

@@ -20,7 +20,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, sockopt};
 use super::filter::Instruction;
 
 /// The kernel hands over a block that is not full after this.
-pub(super) const RETIRE_MS: u32 = 50;
+pub(super) const RETIRE_MS: u16 = 50;
 /// Number of TPACKET_V3 in if_packet.h (`libc` has it as an enum, without its number).
 const TPACKET_V3: libc::c_int = 2;
 /// What the kernel is told as frame size; TPACKET_V3 packs frames closer than that.
@@ -95,7 +95,7 @@ impl Unbound {
             tp_block_nr: c_uint(block_count)?,
             tp_frame_size: c_uint(FRAME_BYTES)?,
             tp_frame_nr: c_uint(ring_bytes / FRAME_BYTES)?,
-            tp_retire_blk_tov: RETIRE_MS,
+            tp_retire_blk_tov: RETIRE_MS.into(),
             tp_sizeof_priv: 0,
             tp_feature_req_word: 0,
         };

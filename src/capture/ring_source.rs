@@ -36,7 +36,7 @@ const IDLE_MARGIN_MS: i64 = 200;
 /// Raw IP of cellular modems (the kernel's if_arp.h); `libc` has no name for it.
 const ARPHRD_RAWIP: u16 = 519;
 
-const _: () = assert!(WAIT_MS as u32 >= 2 * RETIRE_MS && LAST_BLOCK_WAIT_MS as u32 > 2 * RETIRE_MS);
+const _: () = assert!(WAIT_MS >= 2 * RETIRE_MS && LAST_BLOCK_WAIT_MS > 2 * RETIRE_MS);
 
 /// Rings that share an interface's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
