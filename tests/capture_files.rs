@@ -337,6 +337,43 @@ fn sources_can_be_moved_to_a_front_thread() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn a_merge_is_a_stable_sort_by_time(
+        // More files than are held open at once, and fewer; times that collide often.
+        gaps in proptest::collection::vec(proptest::collection::vec(0..4_i64, 0..12), 1..24),
+        filler in any::<u8>(),
+    ) {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut paths = Vec::new();
+        let mut model = Vec::new();
+        for (file, gaps) in gaps.iter().enumerate() {
+            let mut ns = 0;
+            let mut frames = Vec::new();
+            for (place, gap) in gaps.iter().enumerate() {
+                ns += gap;
+                let bytes = [file, place].map(|number| u8::try_from(number).expect("few"));
+                frames.push((ns, [bytes[0], bytes[1], filler]));
+            }
+            model.extend(frames.iter().copied());
+            let borrowed: Vec<_> = frames.iter().map(|(ns, bytes)| (*ns, &bytes[..])).collect();
+            let bytes = pcap(1, &borrowed);
+            let bytes = if file % 3 == 0 { gzip(&bytes) } else { bytes };
+            paths.push(write(directory.path(), &file.to_string(), &bytes));
+        }
+        model.sort_by_key(|(ns, _)| *ns);
+        let mut source = open(&paths);
+        let (frames, errors) = drain(&mut source);
+        prop_assert!(errors.is_empty());
+        let merged: Vec<_> = frames.iter().map(|frame| (frame.time.ns(), &frame.bytes[..])).collect();
+        let model: Vec<_> = model.iter().map(|(ns, bytes)| (*ns, &bytes[..])).collect();
+        prop_assert_eq!(merged, model);
+        prop_assert_eq!(source.time_steps(), 0);
+    }
+}
+
+proptest! {
     #[test]
     fn random_bytes_behind_any_magic_end_without_panic(
         magic in 0..6_usize,
@@ -367,6 +404,18 @@ proptest! {
         if let Ok(mut source) = FileSource::from_bytes(data, None) {
             prop_assert!(drain(&mut source).0.len() <= 6);
         }
+    }
+
+    #[test]
+    fn a_random_block_of_a_ring_is_walked_inside_its_bounds(
+        frames in 0..20_u32, first in 0..80_u32,
+        words in proptest::collection::vec(prop_oneof![0..96_u32, any::<u32>()], 0..100),
+    ) {
+        let mut data = vec![0; 12];
+        data.extend(frames.to_ne_bytes());
+        data.extend(first.to_ne_bytes());
+        data.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+        fuzz::block(&data);
     }
 
     #[test]

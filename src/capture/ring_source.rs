@@ -255,10 +255,7 @@ fn let_in(
     program: Option<&[Instruction]>,
 ) -> Result<(), CaptureError> {
     ring.let_in(program).map_err(|error| match text {
-        Some(text) => CaptureError::BadFilter {
-            text: text.to_owned(),
-            reason: format!("the kernel refuses it: {error}"),
-        },
+        Some(text) => CaptureError::BadFilter { text: text.to_owned(), reason: error.to_string() },
         None => explain(interface, "open the ring for frames", error),
     })
 }
