@@ -170,6 +170,32 @@ pub const SEGMENT_RECORDS_MAX: usize = 1 << 20;
 /// Calls whose index rows wait while SQLite refuses them; beyond it they are dropped, and the next
 /// opening of the archive reads them from the segments again.
 pub const INDEX_PENDING_MAX: usize = 2 * CALLS_MAX;
+/// Bytes of one frame in a capture file or ring: libpcap's own ceiling (`MAXIMUM_SNAPLEN`). A file
+/// that claims more is damaged, and reading it ends there.
+pub const CAPTURE_FRAME_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes read ahead of a capture that cannot be mapped (a pipe, gzip, zstd).
+pub const CAPTURE_READ_AHEAD_BYTES: usize = 512 << 10;
+
+/// Capture files merged in one replay; more are refused as wrong usage.
+pub const CAPTURE_FILES_MAX: usize = 4_096;
+
+/// Capture files held open while they wait for their turn in a merge; beyond it a file is closed
+/// after its first frame was seen, and opened again when that frame's time has come. Rotated
+/// captures do not overlap, so a thousand of them need the memory of two.
+pub const CAPTURE_FILES_OPEN: usize = 16;
+
+/// Interfaces that one section of a pcapng file describes; a file with more is damaged.
+pub const CAPTURE_INTERFACES_MAX: usize = 65_536;
+
+/// Bytes of one pcapng interface description that are read; options beyond them are ignored.
+pub const CAPTURE_DESCRIPTION_BYTES_MAX: usize = 64 << 10;
+
+/// Frames that one poll of capture files hands over at most.
+pub const CAPTURE_BATCH_FRAMES: usize = 1_024;
+
+/// Base-2 logarithm of the largest zstd window: 128 MiB, what `zstd --long` makes.
+pub const CAPTURE_ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 const _: () = assert!(BLOCK_BYTES > 2 * 2_048, "a block holds several full-size packets");
 const _: () = assert!(FRAGMENT_BYTES_MAX >= 4 * DATAGRAM_BYTES_MAX);
@@ -180,3 +206,5 @@ const _: () = assert!(BLOCK_AGE_MS_MAX * 2 <= 1_000, "half the commit interval")
 const _: () = assert!(DUPLICATE_SLOTS.is_power_of_two());
 const _: () = assert!(RECORD_BYTES_MAX > BLOCK_BYTES * CALL_QUEUE_BLOCKS);
 const _: () = assert!(COMMIT_BYTES_MAX > RECORD_BYTES_MAX);
+const _: () = assert!(CAPTURE_READ_AHEAD_BYTES >= CAPTURE_FRAME_BYTES_MAX + 4_096);
+const _: () = assert!(CAPTURE_READ_AHEAD_BYTES >= CAPTURE_DESCRIPTION_BYTES_MAX);
