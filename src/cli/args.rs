@@ -16,7 +16,7 @@ use super::options::{Band, Bitrate, LogFormat, Start, Store, parse_bitrate};
 
 /// Records calls from a mirror port or from capture files, and never sends a packet.
 #[derive(Debug, Parser)]
-#[command(name = "callspan", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "callspan", version, max_term_width = 100)]
 #[command(
     after_help = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but something was lost."
 )]
@@ -140,12 +140,12 @@ const START_HELP: &str = "What second 0 of a recording is [default: answer]\n\n\
 - answer: the 2xx to the INVITE; media before it is measured and discarded\n\
 - media:  the first media packet, ringing and announcements included";
 const BITRATE_HELP: &str = "Bits a second of one channel: a number from 6000 to 256000, 24k, or \
-auto, which is 16k for narrow-band and 24k for wide-band calls [default: auto]";
+auto\n[default: auto]\n\nauto is 16k for narrow-band and 24k for wide-band calls.";
 const COMPLEXITY_HELP: &str = "Effort of the Opus encoder, 0 to 10 [default: 0]\n\n\
 5 sounds a little better (0.1 of PESQ) and costs three times the processor time.";
 const CONFIG_HELP: &str = "Configuration file (TOML); every flag has a key of the same name\n\n\
-A flag wins over the file, and the file over the environment (CALLSPAN_ and the flag's name in \
-capitals, as in CALLSPAN_COMMIT_INTERVAL). An unknown key is an error.";
+A flag wins over the file, and the file over the environment: CALLSPAN_ and the flag's name\n\
+in capitals, as in CALLSPAN_COMMIT_INTERVAL. An unknown key is an error.";
 
 /// `callspan calls`.
 #[derive(Debug, Args)]

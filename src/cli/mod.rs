@@ -10,12 +10,15 @@ pub mod args;
 pub mod config;
 pub mod options;
 pub mod parse;
+pub mod reference;
 pub mod report;
 pub mod when;
 
 mod capture;
+mod ladder;
 mod output;
 mod replay;
+mod table;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
