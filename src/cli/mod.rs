@@ -15,10 +15,13 @@ pub mod report;
 pub mod when;
 
 mod capture;
+mod frames;
 mod ladder;
+mod outfile;
 mod output;
 mod replay;
 mod table;
+mod wav;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
