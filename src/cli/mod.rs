@@ -14,12 +14,15 @@ pub mod reference;
 pub mod report;
 pub mod when;
 
+mod calls;
 mod capture;
 mod frames;
 mod ladder;
 mod outfile;
 mod output;
+mod people;
 mod replay;
+mod show;
 mod table;
 mod wav;
 
