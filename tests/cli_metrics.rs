@@ -5,6 +5,7 @@
 //! Non-goals: where the numbers come from (see the lab).
 //! Sources: the Prometheus HTTP API, `/api/v1/query`.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -157,8 +158,11 @@ fn a_real_prometheus_scrapes_every_value() {
 }
 
 fn query_line(query: &str) -> String {
-    let escaped: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    format!("GET /api/v1/query?query={escaped}")
+    let mut line = String::from("GET /api/v1/query?query=");
+    for byte in query.bytes() {
+        let _ = write!(line, "%{byte:02X}");
+    }
+    line
 }
 
 /// Asks until `query` has `value`, for at most a minute of a busy machine.

@@ -24,7 +24,7 @@ fn print_table(out: &mut dyn Write, calls: &[CallSummary]) -> io::Result<()> {
         ("GAPS", Align::Right),
     ]);
     for call in calls {
-        table.row(vec![
+        table.row(&[
             call.id.clone(),
             people::short_time(&call.started_at),
             people::talked(call),

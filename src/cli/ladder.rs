@@ -6,6 +6,7 @@
 //! Non-goals: understanding SIP (see `sip`): only the lines that are shown are read here.
 //! Sources: RFC 3261 §7.3.3 (compact header names), §20.16 (CSeq).
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::output::printable;
@@ -53,7 +54,7 @@ impl MessageHead {
     /// Picks the lines out of a message; those that are not there stay empty.
     #[must_use]
     pub fn read(message: &[u8]) -> Self {
-        let mut lines = message.split(|byte| *byte == b'\n').map(|line| line.trim_ascii_end());
+        let mut lines = message.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
         let mut head = Self { start_line: lossy(lines.next()), ..Self::default() };
         for line in lines.take_while(|line| !line.is_empty()) {
             let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
@@ -118,7 +119,7 @@ pub fn draw(out: &mut dyn Write, messages: &[LadderMessage], zero: PacketTime) -
     }
     let mut head = " ".repeat(TIME_WIDTH);
     for endpoint in &endpoints {
-        head.push_str(&format!("{:<SPACING$}", endpoint.to_string()));
+        let _ = write!(head, "{:<SPACING$}", endpoint.to_string());
     }
     writeln!(out, "{}", head.trim_end())?;
     for message in messages {

@@ -228,8 +228,9 @@ mod tests {
     fn what_cannot_be_written_says_what_to_do() {
         let missing = OutFile::create(Path::new("no/such/dir/a.wav"), Overwrite::Refuse).err();
         assert!(missing.expect("no directory").message.contains("make its directory first"));
-        let full = OutFile::create(Path::new("/dev/full"), Overwrite::Refuse);
-        let mut full = full.ok().expect("a device is opened");
+        let Ok(mut full) = OutFile::create(Path::new("/dev/full"), Overwrite::Refuse) else {
+            panic!("a device is opened");
+        };
         full.write_all(b"x").expect("buffered");
         assert_eq!(full.finish().expect_err("full").exit, super::super::Exit::Failed);
     }

@@ -180,6 +180,8 @@ fn rounded(seconds: f64) -> f64 {
 mod tests {
     use super::*;
 
+    type Lose = fn(&mut RunReport);
+
     fn report() -> RunReport {
         let mut outcomes = OutcomeCounts::default();
         outcomes.add_many(FrameOutcome::Sip, 7);
@@ -212,7 +214,7 @@ mod tests {
     #[test]
     fn any_loss_is_status_3_and_is_named() {
         assert_eq!(report().exit(), Exit::Done);
-        let lossy: [(fn(&mut RunReport), &str); 4] = [
+        let lossy: [(Lose, &str); 4] = [
             (|it| it.kernel_dropped = 2, "the kernel dropped 2 frames"),
             (|it| it.outcomes.add(FrameOutcome::QueueFull), "1 frames dropped as queue_full"),
             (|it| it.calls_truncated = 1, "1 calls were still going on"),

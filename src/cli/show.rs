@@ -125,7 +125,7 @@ fn print_streams(out: &mut dyn Write, call: &CallSummary) -> io::Result<()> {
         ("MOS", Align::Right),
     ]);
     for stream in &call.streams {
-        table.row(vec![
+        table.row(&[
             stream.channel.clone(),
             format!("{}/{}", stream.codec, stream.clock_hz),
             stream.ssrc.clone(),
@@ -155,7 +155,7 @@ fn print_gaps(out: &mut dyn Write, call: &CallSummary) -> io::Result<()> {
         ("reason", Align::Left),
     ]);
     for gap in call.gaps.iter().take(GAPS_SHOWN) {
-        table.row(vec![
+        table.row(&[
             gap.channel.clone(),
             format!("{:.2}", gap.at_s),
             format!("{:.2}", gap.seconds),

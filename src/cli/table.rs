@@ -5,6 +5,7 @@
 //! Non-goals: wrapping, and the true width of wide scripts (a character counts as one column).
 //! Sources: none.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::output::printable;
@@ -32,7 +33,7 @@ impl Table {
     }
 
     /// Adds a row: one cell a column.
-    pub fn row(&mut self, cells: Vec<String>) {
+    pub fn row<const N: usize>(&mut self, cells: &[String; N]) {
         self.rows.push(cells.iter().map(|cell| printable(cell)).collect());
     }
 
@@ -49,8 +50,12 @@ impl Table {
             let mut line = String::from(indent);
             for ((cell, width), (_, align)) in row.iter().zip(&widths).zip(&self.columns) {
                 match align {
-                    Align::Left => line.push_str(&format!("{cell:<width$}  ")),
-                    Align::Right => line.push_str(&format!("{cell:>width$}  ")),
+                    Align::Left => {
+                        let _ = write!(line, "{cell:<width$}  ");
+                    }
+                    Align::Right => {
+                        let _ = write!(line, "{cell:>width$}  ");
+                    }
                 }
             }
             writeln!(out, "{}", line.trim_end())?;
@@ -66,8 +71,8 @@ mod tests {
     #[test]
     fn columns_line_up_and_escape_sequences_are_shown_as_dots() {
         let mut table = Table::new(&[("name", Align::Left), ("n", Align::Right)]);
-        table.row(vec!["é\x1b[1m".into(), "1".into()]);
-        table.row(vec!["a".into(), "1000".into()]);
+        table.row(&["é\x1b[1m".into(), "1".into()]);
+        table.row(&["a".into(), "1000".into()]);
         let mut text = Vec::new();
         table.write(&mut text, " ").expect("memory");
         let expected = " name      n\n é·[1m     1\n a      1000\n";
