@@ -16,6 +16,8 @@ pub mod when;
 
 mod calls;
 mod capture;
+mod export_audio;
+mod export_pcap;
 mod frames;
 mod ladder;
 mod outfile;
