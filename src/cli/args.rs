@@ -159,7 +159,7 @@ pub struct CallsArgs {
     /// Calls that began before T
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     pub to: Option<String>,
-    /// Calls whose caller's or callee's number contains N
+    /// Calls whose caller's or callee's number is N, or ends with N
     #[arg(long, value_name = "N")]
     pub number: Option<String>,
     /// At most K calls: the latest ones, still oldest first
@@ -204,7 +204,7 @@ pub struct ExportArgs {
 
 const FORMAT_HELP: &str = "What to write\n\n\
 - opus: an Ogg file with two Opus channels, caller left and callee right\n\
-- wav:  16-bit PCM at 16 kHz, caller left and callee right\n\
+- wav:  16-bit PCM at 48 kHz, caller left and callee right\n\
 - pcap: the call's SIP messages, and its RTP where it was kept (--store raw)";
 
 /// What `export` writes.

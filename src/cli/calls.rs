@@ -6,10 +6,43 @@
 //! Sources: none.
 
 use std::io::{self, Write};
+use std::path::Path;
 
-use super::people;
+use super::output::{self, Failure};
+use super::store::{Store, read_summary};
 use super::table::{Align, Table};
+use super::{CallsQuery, Exit, OutputFormat, people, when};
+use crate::archive::Query;
 use crate::call::summary::CallSummary;
+
+/// Lists the calls that match.
+pub fn calls(path: &Path, query: &CallsQuery, json: OutputFormat) -> Result<Exit, Failure> {
+    let query = read_query(query, jiff::Timestamp::now())?;
+    let calls = Store::open(path)?.calls(&query)?;
+    match json {
+        OutputFormat::JsonLines => output::to_stdout(|out| {
+            calls.iter().try_for_each(|call| writeln!(out, "{}", call.summary_json))
+        })?,
+        OutputFormat::Text => {
+            let read = calls.iter().map(read_summary).collect::<Result<Vec<_>, _>>()?;
+            output::to_stdout(|out| print_table(out, &read))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn read_query(typed: &CallsQuery, now: jiff::Timestamp) -> Result<Query, Failure> {
+    let time = |flag: &str, text: &Option<String>| {
+        let read = text.as_deref().map(|text| when::parse(text, now)).transpose();
+        read.map_err(|message| Failure::usage(format_args!("{flag}: {message}")))
+    };
+    Ok(Query {
+        from_ns: time("--from", &typed.from)?,
+        to_ns: time("--to", &typed.to)?,
+        number: typed.number.clone(),
+        limit: typed.limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
+    })
+}
 
 fn print_table(out: &mut dyn Write, calls: &[CallSummary]) -> io::Result<()> {
     let mut table = Table::new(&[

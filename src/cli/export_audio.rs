@@ -75,7 +75,7 @@ impl<I: Iterator<Item = Result<SlotPair, Failure>>> Iterator for Whole<I> {
         // A slot written twice (a spill and what superseded it) is heard once, as first written.
         while let Some(found) = self.archived.next_if(|item| match item {
             Ok(pair) => pair.index <= wanted,
-            Err(_) => true,
+            Err(_) => packets.iter().all(Vec::is_empty),
         }) {
             match found {
                 Ok(pair) if pair.index == wanted => {

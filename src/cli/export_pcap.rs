@@ -35,6 +35,8 @@ pub struct PcapCounts {
     pub media: u64,
     /// Payloads that fit in no frame.
     pub left_out: u64,
+    /// Length that the file must have.
+    pub file_bytes: u64,
 }
 
 /// Writes the file `path`: `sip` in order of time, and the bodies of raw records in theirs.
@@ -63,7 +65,7 @@ pub fn write(
     for message in waiting {
         put_sip(&mut writer, message, &mut counts);
     }
-    writer.finish().map_err(failed)?;
+    counts.file_bytes = writer.finish().map_err(failed)?;
     Ok(counts)
 }
 
@@ -130,7 +132,8 @@ mod tests {
         ];
         let messages = [sip(10, 9), sip(30, 9), sip(31, 70_000), sip(50, 9)];
         let counts = write(&path, &messages, bodies.into_iter().map(Ok)).expect("written");
-        assert_eq!(counts, PcapCounts { sip: 3, media: 2, left_out: 1 });
+        let file_bytes = std::fs::metadata(&path).expect("a file").len();
+        assert_eq!(counts, PcapCounts { sip: 3, media: 2, left_out: 1, file_bytes });
         let mut capture = pcap::Capture::from_file(&path).expect("a capture");
         let mut times = Vec::new();
         while let Ok(packet) = capture.next_packet() {

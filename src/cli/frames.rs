@@ -31,6 +31,7 @@ pub struct FrameWriter {
     file: Savefile,
     tcp: HashMap<(Endpoint, Endpoint), u32, RandomState>,
     written: u64,
+    file_bytes: u64,
 }
 
 /// A payload that fits in no frame.
@@ -44,7 +45,7 @@ impl FrameWriter {
     /// What libpcap says.
     pub fn create(path: &Path) -> Result<Self, pcap::Error> {
         let dead = Capture::dead_with_precision(Linktype::ETHERNET, Precision::Nano)?;
-        Ok(Self { file: dead.savefile(path)?, tcp: HashMap::default(), written: 0 })
+        Ok(Self { file: dead.savefile(path)?, tcp: HashMap::default(), written: 0, file_bytes: 24 })
     }
 
     /// Frames written so far.
@@ -104,13 +105,14 @@ impl FrameWriter {
         Ok(())
     }
 
-    /// Writes what is buffered.
+    /// Writes what is buffered, and returns the bytes that the file has when nothing went wrong:
+    /// libpcap does not say when a frame found no room on the disk.
     ///
     /// # Errors
     /// What libpcap says: the disk is full, as a rule.
     pub fn finish(mut self) -> Result<u64, pcap::Error> {
         self.file.flush()?;
-        Ok(self.written)
+        Ok(self.file_bytes)
     }
 
     fn put(&mut self, time: PacketTime, frame: &[u8]) {
@@ -122,6 +124,7 @@ impl FrameWriter {
         };
         self.file.write(&Packet::new(&PacketHeader { ts, caplen: len, len }, frame));
         self.written = self.written.saturating_add(1);
+        self.file_bytes = self.file_bytes.saturating_add(16 + u64::from(len));
     }
 }
 

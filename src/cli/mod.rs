@@ -16,17 +16,20 @@ pub mod when;
 
 mod calls;
 mod capture;
+mod export;
 mod export_audio;
 mod export_pcap;
 mod frames;
+mod index;
+mod init;
 mod ladder;
 mod outfile;
 mod output;
 mod people;
 mod replay;
 mod show;
+mod store;
 mod table;
-mod wav;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -196,16 +199,15 @@ pub fn main(words: impl Iterator<Item = OsString>, runner: Runner) -> ExitCode {
 /// Does one command and says how it ended; the reason for anything but 0 is on standard error.
 pub fn run(command: Command, runner: Runner) -> Exit {
     let done = match command {
-        Command::Init { archive, confidentiality: _ } => todo_init(&archive),
+        Command::Init { archive, confidentiality } => init::init(&archive, confidentiality),
         Command::Capture { interfaces, options } => {
             capture::capture(&interfaces, &options, runner.capture)
         }
         Command::Replay { files, options } => replay::replay(&files, &options, runner.replay),
-        _ => Err(Failure::failed("not yet")),
+        Command::Calls { archive, query, json } => calls::calls(&archive, &query, json),
+        Command::Show { call, archive, json } => show::show(&call, &archive, json),
+        Command::Export(job) => export::export(&job),
+        Command::IndexRebuild { archive } => index::rebuild(&archive),
     };
     output::conclude(done)
-}
-
-fn todo_init(_archive: &std::path::Path) -> Result<Exit, Failure> {
-    Err(Failure::failed("not yet"))
 }

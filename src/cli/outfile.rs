@@ -85,11 +85,16 @@ impl OutFile {
         }
     }
 
-    /// What a failed write means to the one who asked for the file.
-    pub fn failure(&self, error: &io::Error) -> Failure {
-        match self {
-            Self::Stream(..) => Failure::printing(error),
-            Self::File(pending) => cannot_write(&pending.path, error),
+    /// Holds the file to its length, for what was written by a library that hides a full disk.
+    ///
+    /// # Errors
+    /// When a file has another length; devices and pipes have none.
+    pub fn check_length(&self, expected: u64) -> Result<(), Failure> {
+        let Self::File(pending) = self else { return Ok(()) };
+        match pending.out.get_ref().metadata() {
+            Ok(found) if found.len() == expected => Ok(()),
+            Ok(_) => Err(cannot_write(&pending.path, &ErrorKind::StorageFull.into())),
+            Err(error) => Err(cannot_write(&pending.path, &error)),
         }
     }
 
@@ -98,8 +103,13 @@ impl OutFile {
     /// # Errors
     /// When the last bytes cannot be written or synced, or the name was taken meanwhile.
     pub fn finish(mut self) -> Result<(), Failure> {
-        self.flush().map_err(|error| self.failure(&error))?;
-        let Self::File(mut pending) = self else { return Ok(()) };
+        let mut pending = match self {
+            Self::File(pending) => pending,
+            Self::Stream(mut out, path) => {
+                return out.flush().map_err(|error| write_failure(&path, &error));
+            }
+        };
+        pending.out.flush().map_err(|error| cannot_write(&pending.path, &error))?;
         let synced = pending.out.get_ref().sync_all();
         synced.map_err(|error| cannot_write(&pending.path, &error))?;
         take_name(&pending.temporary, &pending.path, pending.overwrite)?;
@@ -131,6 +141,11 @@ impl Drop for Pending {
             let _ = std::fs::remove_file(&self.temporary);
         }
     }
+}
+
+/// What a failed write to `path` (`-`: standard output) means to the one who asked for it.
+pub fn write_failure(path: &Path, error: &io::Error) -> Failure {
+    if path.as_os_str() == "-" { Failure::printing(error) } else { cannot_write(path, error) }
 }
 
 fn take_name(temporary: &Path, path: &Path, overwrite: Overwrite) -> Result<(), Failure> {

@@ -9,16 +9,57 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::ladder::{self, LadderMessage};
-use super::output::printable;
-use super::people;
+use std::path::Path;
+
+use super::export_pcap::SipMessage;
+use super::ladder::{self, LadderMessage, MessageHead};
+use super::output::{self, Failure, printable};
+use super::store::{FoundCall, Store};
 use super::table::{Align, Table};
+use super::{Exit, OutputFormat, people};
 use crate::base::PacketTime;
 use crate::base::rfc3339::format_utc;
 use crate::call::summary::CallSummary;
 
 /// Gaps listed before the rest is only counted.
 const GAPS_SHOWN: usize = 40;
+
+/// Shows one call.
+pub fn show(name: &str, path: &Path, json: OutputFormat) -> Result<Exit, Failure> {
+    let store = Store::open(path)?;
+    let call = store.find(name)?;
+    let messages: Vec<LadderMessage> = store.sip(call.id)?.iter().map(on_ladder).collect();
+    let zero = PacketTime::from_ns(call.started_ns);
+    match json {
+        OutputFormat::JsonLines => {
+            let object = with_messages(&call, messages_json(&messages, zero))?;
+            output::to_stdout(|out| writeln!(out, "{object}"))?;
+        }
+        OutputFormat::Text => {
+            output::to_stdout(|out| print_text(out, &call.summary, &messages, zero))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn on_ladder(message: &SipMessage) -> LadderMessage {
+    LadderMessage {
+        time: message.time,
+        source: message.source,
+        destination: message.destination,
+        protocol: message.protocol,
+        head: MessageHead::read(&message.bytes),
+    }
+}
+
+/// The archived object with `sip` as its last member: spliced in as text, so that the call's own
+/// members stay as they are archived, in their order.
+fn with_messages(call: &FoundCall, messages: Value) -> Result<String, Failure> {
+    let open = call.json.trim_end().strip_suffix('}').ok_or_else(|| {
+        Failure::failed(format_args!("call {}: its summary is no JSON object", call.id))
+    })?;
+    Ok(format!("{open},\"sip\":{messages}}}"))
+}
 
 /// The messages as JSON, times counted from the first packet of the call.
 fn messages_json(messages: &[LadderMessage], zero: PacketTime) -> Value {
