@@ -130,9 +130,20 @@ pub const SEGMENT_BYTES: u64 = 256 << 20;
 /// Bytes of one record's body.
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
 
+/// Bytes that wait for a commit; an append beyond it commits what waits first.
+pub const COMMIT_BYTES_MAX: usize = 64 << 20;
+
+/// Records of one segment: its table in memory stays below 100 MiB; beyond it a new segment begins.
+pub const SEGMENT_RECORDS_MAX: usize = 1 << 20;
+
+/// Calls whose index rows wait while SQLite refuses them; beyond it they are dropped, and the next
+/// opening of the archive reads them from the segments again.
+pub const INDEX_PENDING_MAX: usize = 2 * CALLS_MAX;
+
 const _: () = assert!(BLOCK_BYTES > 2 * 2_048, "a block holds several full-size packets");
 const _: () = assert!(FRAGMENT_BYTES_MAX >= 4 * DATAGRAM_BYTES_MAX);
 const _: () = assert!(SIP_MESSAGE_BYTES_MAX > DATAGRAM_BYTES_MAX);
 const _: () = assert!(BLOCK_AGE_MS_MAX * 2 <= 1_000, "half the commit interval");
 const _: () = assert!(DUPLICATE_SLOTS.is_power_of_two());
 const _: () = assert!(RECORD_BYTES_MAX > BLOCK_BYTES * CALL_QUEUE_BLOCKS);
+const _: () = assert!(COMMIT_BYTES_MAX > RECORD_BYTES_MAX);

@@ -1,0 +1,241 @@
+//! Reading an archive, while another process may write to it.
+//!
+//! Purpose: list calls from the index, and read a call's records from the segments.
+//! Invariants: it never writes to a segment and needs no lock; a record is handed out only if its
+//! CRC is right; records come by sequence, each once.
+//! Non-goals: checking what nobody asked for (see `verify`).
+//! Sources: docs/archive.md, "Read".
+
+use std::io;
+use std::path::Path;
+
+use super::disk::Disk;
+use super::error::{ArchiveError, SegmentFault};
+use super::footer::{Footer, decode_trailer};
+use super::index::{Index, IndexedCall, Query};
+use super::manifest::Manifest;
+use super::mmap::map_sealed;
+use super::recover::list_segments;
+use super::scan::{Wanted, check_entry, check_header, read_entry, scan_call, sealed_table};
+use super::segment::{Record, RecordKind, SegmentId, SegmentState, decode_record};
+use super::{DiskOs, footer};
+use crate::base::CallId;
+
+/// One record of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedRecord {
+    /// What it holds.
+    pub kind: RecordKind,
+    /// Position among the call's records.
+    pub sequence: u32,
+    /// What was appended, decompressed.
+    pub body: Vec<u8>,
+}
+
+impl From<Record<'_>> for OwnedRecord {
+    fn from(record: Record<'_>) -> Self {
+        let Record { kind, sequence, body, .. } = record;
+        Self { kind, sequence, body: body.into_owned() }
+    }
+}
+
+/// How large an archive is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Bytes of its segment files; an open one counts with its preallocated length.
+    pub bytes: u64,
+    /// Segments, the open one included.
+    pub segments: u64,
+}
+
+/// An archive to read from.
+pub struct Archive {
+    disk: DiskOs,
+    index: Index,
+    id: [u8; 16],
+}
+
+impl Archive {
+    /// Opens the archive in the directory `path`, without a lock.
+    ///
+    /// # Errors
+    /// `NotInitialised`, `VersionUnknown`, `BadManifest`, `IndexUnusable`, `Io`.
+    pub fn open(path: &Path) -> Result<Self, ArchiveError> {
+        let disk = DiskOs::new(path);
+        let id = Manifest::read(&disk)?.archive_id().unwrap_or_default();
+        let index = Index::open_reader(&disk.index_place(), &disk.place())?;
+        Ok(Self { disk, index, id })
+    }
+
+    /// Calls that match, oldest first by (start, id); with a limit the newest so many.
+    ///
+    /// # Errors
+    /// `Index`, `IndexUnusable`.
+    pub fn calls(&self, query: &Query) -> Result<Vec<IndexedCall>, ArchiveError> {
+        self.index.calls(query)
+    }
+
+    /// One call by its id.
+    ///
+    /// # Errors
+    /// `Index`, `IndexUnusable`.
+    pub fn call(&self, id: CallId) -> Result<Option<IndexedCall>, ArchiveError> {
+        self.index.call(id)
+    }
+
+    /// Calls with a dialog of this Call-ID, oldest first (replaying a file adds new calls).
+    ///
+    /// # Errors
+    /// `Index`, `IndexUnusable`.
+    pub fn calls_by_sip_call_id(&self, call_id: &str) -> Result<Vec<IndexedCall>, ArchiveError> {
+        self.index.calls_by_sip_call_id(call_id)
+    }
+
+    /// Calls that `text` names, oldest first: the one with this id, else those with this Call-ID.
+    ///
+    /// # Errors
+    /// `Index`, `IndexUnusable`.
+    pub fn find(&self, text: &str) -> Result<Vec<IndexedCall>, ArchiveError> {
+        if let Ok(id) = text.parse() {
+            if let Some(call) = self.call(id)? {
+                return Ok(vec![call]);
+            }
+        }
+        self.calls_by_sip_call_id(text)
+    }
+
+    /// Whether the archive holds any record of the call.
+    ///
+    /// # Errors
+    /// `Index`, `IndexUnusable`.
+    pub fn exists(&self, id: CallId) -> Result<bool, ArchiveError> {
+        self.index.exists(id)
+    }
+
+    /// The call's committed records of these kinds (none named: all), by sequence.
+    ///
+    /// # Errors
+    /// `BadSegment`, `MissingSegment`, `Io`, `Index`, `IndexUnusable`.
+    pub fn records(
+        &self,
+        id: CallId,
+        kinds: &[RecordKind],
+    ) -> Result<Vec<OwnedRecord>, ArchiveError> {
+        let wanted = Wanted { call: id, kinds };
+        match self.read_all(&wanted) {
+            // A segment may have been replaced between the look-up and its opening.
+            Err(ArchiveError::MissingSegment { .. }) => self.read_all(&wanted),
+            read => read,
+        }
+    }
+
+    fn read_all(&self, wanted: &Wanted<'_>) -> Result<Vec<OwnedRecord>, ArchiveError> {
+        let mut records = Vec::new();
+        for (segment, committed) in self.index.segments_of(wanted.call)? {
+            match self.read_mapped(segment, wanted) {
+                Err(ArchiveError::MissingSegment { .. }) => {
+                    records.extend(read_segment(&self.disk, segment, committed, wanted)?);
+                }
+                read => records.extend(read?),
+            }
+        }
+        Ok(sort_records(records))
+    }
+
+    fn read_mapped(
+        &self,
+        segment: SegmentId,
+        wanted: &Wanted<'_>,
+    ) -> Result<Vec<OwnedRecord>, ArchiveError> {
+        let file = open_named(&self.disk, &segment.sealed_name())?;
+        let Some(file) = file else { return Err(ArchiveError::MissingSegment { segment }) };
+        let map = map_sealed(&file)
+            .map_err(|error| ArchiveError::io("map", &segment.sealed_name(), error))?;
+        check_header(&map, self.id, segment)?;
+        let (offset, len_bytes) = footer_place(&map, segment)?;
+        let end = offset.saturating_add(len_bytes);
+        let bytes = map.get(offset..end).unwrap_or_default();
+        let table = Footer::decode(bytes).map_err(|fault| fault.at(segment, offset as u64))?;
+        let mut records = Vec::new();
+        for entry in table.entries_of(wanted.call) {
+            if wanted.takes(entry.call, entry.kind) {
+                let start = usize::try_from(entry.offset).unwrap_or(usize::MAX);
+                let bytes = map.get(start..offset).unwrap_or_default();
+                let decoded = decode_record(bytes);
+                let (record, _) = decoded.map_err(|fault| fault.at(segment, entry.offset))?;
+                records.push(check_entry(record, &entry, segment)?);
+            }
+        }
+        Ok(records)
+    }
+
+    /// How large the archive is.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn stats(&self) -> Result<Stats, ArchiveError> {
+        let mut stats = Stats::default();
+        for (segment, state) in list_segments(&self.disk)? {
+            let names = [segment.open_name(), segment.sealed_name()];
+            let [open, sealed] = &names;
+            let name = if state == SegmentState::Open { open } else { sealed };
+            // One that was sealed since the listing has its other name now.
+            let mut file = open_named(&self.disk, name)?;
+            if file.is_none() {
+                file = open_named(&self.disk, sealed)?;
+            }
+            if let Some(file) = file {
+                let len = self.disk.len_bytes(&file);
+                let len = len.map_err(|error| ArchiveError::io("read", name, error))?;
+                stats.bytes = stats.bytes.saturating_add(len);
+                stats.segments += 1;
+            }
+        }
+        Ok(stats)
+    }
+}
+
+fn footer_place(map: &[u8], segment: SegmentId) -> Result<(usize, usize), ArchiveError> {
+    let start = map.len().saturating_sub(footer::TRAILER_BYTES);
+    let trailer = map.get(start..).unwrap_or_default();
+    let bad = || SegmentFault::Trailer.at(segment, start as u64);
+    let (offset, len) = decode_trailer(trailer, map.len() as u64).map_err(|_| bad())?;
+    Ok((usize::try_from(offset).map_err(|_| bad())?, usize::try_from(len).map_err(|_| bad())?))
+}
+
+fn open_named<D: Disk>(disk: &D, name: &str) -> Result<Option<D::File>, ArchiveError> {
+    match disk.open_read(name) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ArchiveError::io("open", name, error)),
+    }
+}
+
+/// The wanted records of one segment, open or sealed, read through `Disk`.
+pub(super) fn read_segment<D: Disk>(
+    disk: &D,
+    segment: SegmentId,
+    committed: u64,
+    wanted: &Wanted<'_>,
+) -> Result<Vec<OwnedRecord>, ArchiveError> {
+    // Open first: a segment is sealed at any time, and never opened again.
+    if let Some(file) = open_named(disk, &segment.open_name())? {
+        return scan_call(disk, &file, segment, committed, wanted);
+    }
+    let Some(file) = open_named(disk, &segment.sealed_name())? else {
+        return Err(ArchiveError::MissingSegment { segment });
+    };
+    let (entries, _) = sealed_table(disk, &file, segment)?;
+    let mut records = Vec::new();
+    for entry in entries.iter().filter(|entry| wanted.takes(entry.call, entry.kind)) {
+        records.push(read_entry(disk, &file, segment, entry)?);
+    }
+    Ok(records)
+}
+
+/// By sequence, each once: after a failed sync the same record may stand in two segments.
+pub(super) fn sort_records(mut records: Vec<OwnedRecord>) -> Vec<OwnedRecord> {
+    records.sort_by_key(|record| record.sequence);
+    records.dedup_by_key(|record| record.sequence);
+    records
+}

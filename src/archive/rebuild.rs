@@ -1,0 +1,81 @@
+//! `callspan index rebuild`: the index again, from the segments alone.
+//!
+//! Purpose: any loss of the index costs time and nothing else.
+//! Invariants: the old index stays until the new one is whole; a rebuilt index lists the same rows,
+//! byte for byte.
+//! Non-goals: sealing or repairing segments (see `recover`).
+//! Sources: docs/archive.md, "Rebuild the index".
+
+use std::io;
+use std::path::Path;
+
+use super::disk::{Disk, IndexPlace};
+use super::error::ArchiveError;
+use super::index::{Index, Query};
+use super::manifest::Manifest;
+use super::recover::{index_segment, list_segments};
+use super::writer::take_lock;
+use super::{DiskOs, INDEX_NAME};
+
+/// What a rebuild read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Calls in the new index.
+    pub calls: u64,
+    /// Segments read.
+    pub segments: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Segments that cannot be read at all, damaged records, and summaries that are no summaries.
+    pub skipped: u64,
+}
+
+/// Makes the index of the archive at `path` again.
+///
+/// # Errors
+/// `NotInitialised`, `Locked`, `VersionUnknown`, `BadManifest`, `Io`, `Index`.
+pub fn rebuild_index(path: &Path) -> Result<Rebuilt, ArchiveError> {
+    let mut disk = DiskOs::new(path);
+    // Step 1: an archive that nobody writes to.
+    let archive = Manifest::read(&disk)?.archive_id().unwrap_or_default();
+    take_lock(&mut disk)?;
+    // Step 2: a new index beside the old one.
+    let new_name = format!("{INDEX_NAME}.new");
+    remove_index(&mut disk, &new_name)?;
+    let mut index = Index::create(&IndexPlace::File(path.join(&new_name)), &disk.place())?;
+    // Step 3: every segment, in order.
+    let mut rebuilt = Rebuilt::default();
+    for (segment, state) in list_segments(&disk)? {
+        match index_segment(&disk, &mut index, archive, segment, state) {
+            Ok(counts) => {
+                rebuilt.segments += 1;
+                rebuilt.records += counts.records;
+                rebuilt.skipped += counts.skipped;
+            }
+            Err(ArchiveError::BadSegment { .. }) => rebuilt.skipped += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    rebuilt.calls = index.calls(&Query::default())?.len() as u64;
+    // Step 4: closing folds SQLite's log into the new file.
+    index.close()?;
+    // Step 5: the old one goes with its log, which would not fit the new one.
+    remove_index(&mut disk, INDEX_NAME)?;
+    let io = |error| ArchiveError::io("replace", INDEX_NAME, error);
+    disk.rename(&new_name, INDEX_NAME).map_err(io)?;
+    disk.sync_dir("").map_err(io)?;
+    Ok(rebuilt)
+}
+
+fn remove_index<D: Disk>(disk: &mut D, name: &str) -> Result<(), ArchiveError> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let name = format!("{name}{suffix}");
+        match disk.remove(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(ArchiveError::io("remove", &name, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! What a writer does before its first append: seal what a kill left, catch the index up.
+//!
+//! Purpose: after a kill at any byte every whole record is kept and the torn tail is reported.
+//! Invariants: doing it again, or being killed in the middle of it, changes nothing but time.
+//! Non-goals: repairing sealed segments.
+//! Sources: docs/archive.md, "Open after a kill".
+
+use std::io;
+
+use super::SEGMENTS_DIR;
+use super::disk::{Disk, read_vec};
+use super::error::ArchiveError;
+use super::footer::TableEntry;
+use super::index::{Batch, Index};
+use super::index_row::CallRow;
+use super::open_segment::seal_file;
+use super::scan::{check_header, read_entry, scan, sealed_table, torn_bytes};
+use super::segment::{
+    HEADER_BYTES, RECORD_HEADER_BYTES, RecordKind, SegmentHeader, SegmentId, SegmentState,
+};
+
+/// An unsealed segment that was found and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredSegment {
+    /// Which one.
+    pub segment: SegmentId,
+    /// Whole records that are kept.
+    pub kept_records: u64,
+    /// Bytes of a torn tail that were cut off; none of them had been acknowledged.
+    pub cut_bytes: u64,
+    /// Offsets of damaged records in the middle; they stay in the file, outside its table.
+    pub damaged: Vec<u64>,
+}
+
+/// The segments in the directory, in order. Other files are left alone.
+pub(super) fn list_segments<D: Disk>(
+    disk: &D,
+) -> Result<Vec<(SegmentId, SegmentState)>, ArchiveError> {
+    let names = disk.list(SEGMENTS_DIR);
+    let names = names.map_err(|error| ArchiveError::io("list", SEGMENTS_DIR, error))?;
+    let mut segments: Vec<_> =
+        names.iter().filter_map(|name| SegmentId::from_file_name(name)).collect();
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+/// Seals one unsealed segment; `None` when it held nothing and is gone.
+pub(super) fn recover<D: Disk>(
+    disk: &mut D,
+    archive: [u8; 16],
+    segment: SegmentId,
+) -> Result<Option<RecoveredSegment>, ArchiveError> {
+    let name = segment.open_name();
+    let io = |error: io::Error| ArchiveError::io("recover", &name, error);
+    let file = disk.open_write(&name).map_err(io)?;
+    // Step 3: a header that never became durable has no records behind it.
+    let start = read_vec(disk, &file, 0, HEADER_BYTES + RECORD_HEADER_BYTES).map_err(io)?;
+    let first_record = start.get(HEADER_BYTES..).unwrap_or_default();
+    let unused = first_record.iter().all(|byte| *byte == 0);
+    if unused && SegmentHeader::decode(&start).is_err() {
+        drop(file);
+        remove(disk, &name)?;
+        return Ok(None);
+    }
+    check_header(&start, archive, segment)?;
+    // Step 4: whole records are kept, the tail is measured.
+    let mut found = scan(disk, &file, segment, |_| {})?;
+    let cut_bytes = torn_bytes(disk, &file, segment, found.end)?;
+    if found.entries.is_empty() && found.damaged.is_empty() {
+        drop(file);
+        remove(disk, &name)?;
+        let (kept_records, damaged) = (0, Vec::new());
+        return Ok(Some(RecoveredSegment { segment, kept_records, cut_bytes, damaged }));
+    }
+    // Step 5: it is sealed like any other.
+    found.entries.sort_unstable_by_key(|entry| (entry.call, entry.sequence));
+    seal_file(disk, &file, segment, found.end, found.entries.iter())?;
+    let kept_records = found.entries.len() as u64;
+    Ok(Some(RecoveredSegment { segment, kept_records, cut_bytes, damaged: found.damaged }))
+}
+
+fn remove<D: Disk>(disk: &mut D, name: &str) -> Result<(), ArchiveError> {
+    let io = |error| ArchiveError::io("remove", name, error);
+    disk.remove(name).map_err(io)?;
+    disk.sync_dir(SEGMENTS_DIR).map_err(io)
+}
+
+/// What reading a segment into the index found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SegmentCounts {
+    pub records: u64,
+    /// Damaged records, and summaries that cannot be read.
+    pub skipped: u64,
+}
+
+/// Reads a segment into the index, in one transaction.
+pub(super) fn index_segment<D: Disk>(
+    disk: &D,
+    index: &mut Index,
+    archive: [u8; 16],
+    segment: SegmentId,
+    state: SegmentState,
+) -> Result<SegmentCounts, ArchiveError> {
+    let name = match state {
+        SegmentState::Open => segment.open_name(),
+        SegmentState::Sealed => segment.sealed_name(),
+    };
+    let io = |error: io::Error| ArchiveError::io("read", &name, error);
+    let file = disk.open_read(&name).map_err(io)?;
+    check_header(&read_vec(disk, &file, 0, HEADER_BYTES).map_err(io)?, archive, segment)?;
+    let mut counts = SegmentCounts::default();
+    let mut batch = Batch::default();
+    let table = match state {
+        SegmentState::Sealed => sealed_table(disk, &file, segment).ok(),
+        SegmentState::Open => None,
+    };
+    // An open segment has no table yet, and a damaged table is made up for by its records.
+    let (entries, end) = if let Some(table) = table {
+        table
+    } else {
+        let found = scan(disk, &file, segment, |_| {})?;
+        counts.skipped += found.damaged.len() as u64;
+        (found.entries, found.end)
+    };
+    for entry in &entries {
+        batch.saw(entry.call, segment, entry.sequence);
+        counts.records += 1;
+        if is_summary(entry.kind) {
+            match read_row(disk, &file, segment, entry) {
+                Ok(row) => batch.add_row(row),
+                Err(ArchiveError::Io { op, name, source }) => {
+                    return Err(ArchiveError::Io { op, name, source });
+                }
+                Err(_) => counts.skipped += 1,
+            }
+        }
+    }
+    batch.segments.insert(segment, (state, end));
+    index.apply(&batch)?;
+    Ok(counts)
+}
+
+/// True for the kinds that the index has a row of.
+pub(super) const fn is_summary(kind: RecordKind) -> bool {
+    matches!(kind, RecordKind::CallOpened | RecordKind::Summary)
+}
+
+fn read_row<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    segment: SegmentId,
+    entry: &TableEntry,
+) -> Result<CallRow, ArchiveError> {
+    let record = read_entry(disk, file, segment, entry)?;
+    CallRow::from_body(entry.call, record.sequence, &record.body)
+}

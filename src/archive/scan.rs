@@ -1,0 +1,238 @@
+//! Reading segments through `Disk`: the scan of an open one, the table of a sealed one.
+//!
+//! Purpose: tell whole records from a torn tail, and a torn tail from damage.
+//! Invariants: a record is reported only if its CRC is right; the scan is linear in the file; bytes
+//! inside a body are never taken for a record.
+//! Non-goals: repairing (see `recover`); sealed segments of the reader, which are mapped (`reader`).
+//! Sources: docs/archive.md, "Open after a kill".
+
+use std::io;
+
+use super::disk::{Disk, read_vec};
+use super::error::{ArchiveError, SegmentFault};
+use super::footer::{FOOTER_MAGIC, Footer, TRAILER_BYTES, TableEntry, decode_trailer};
+use super::reader::OwnedRecord;
+use super::segment::{
+    HEADER_BYTES, RECORD_HEADER_BYTES, Record, RecordHeader, RecordKind, SegmentHeader, SegmentId,
+    decode_record,
+};
+use crate::base::CallId;
+
+/// Bytes read at once.
+const WINDOW_BYTES: usize = 256 << 10;
+
+/// A part of a file in memory that moves on demand.
+struct Window<'d, D: Disk> {
+    disk: &'d D,
+    file: &'d D::File,
+    bytes: Vec<u8>,
+    at: u64,
+}
+
+impl<'d, D: Disk> Window<'d, D> {
+    fn new(disk: &'d D, file: &'d D::File) -> Self {
+        Self { disk, file, bytes: Vec::new(), at: 0 }
+    }
+
+    /// `len_bytes` bytes at `offset`, or fewer at the end of the file.
+    fn get(&mut self, offset: u64, len_bytes: usize) -> io::Result<&[u8]> {
+        let within = |at: u64, len: usize| {
+            let start = usize::try_from(offset.checked_sub(at)?).ok()?;
+            (start.checked_add(len_bytes)? <= len).then_some(start)
+        };
+        if within(self.at, self.bytes.len()).is_none() {
+            self.bytes = read_vec(self.disk, self.file, offset, len_bytes.max(WINDOW_BYTES))?;
+            self.at = offset;
+        }
+        let start = usize::try_from(offset - self.at).unwrap_or(usize::MAX);
+        let end = start.saturating_add(len_bytes).min(self.bytes.len());
+        Ok(self.bytes.get(start..end).unwrap_or_default())
+    }
+
+    /// The bytes of the record at `offset` as its header gives their number.
+    fn record_bytes(&mut self, offset: u64) -> io::Result<&[u8]> {
+        let head = self.get(offset, RECORD_HEADER_BYTES)?;
+        let span =
+            RecordHeader::decode(head).map_or(RECORD_HEADER_BYTES as u64, |h| h.span_bytes());
+        self.get(offset, usize::try_from(span).unwrap_or(usize::MAX))
+    }
+}
+
+/// What a scan found.
+#[derive(Debug, Default)]
+pub(super) struct Scanned {
+    /// Whole records, in order of their offset.
+    pub entries: Vec<TableEntry>,
+    /// Where the last whole record ends.
+    pub end: u64,
+    /// Offsets of records with a wrong CRC that have whole records behind them.
+    pub damaged: Vec<u64>,
+}
+
+/// Reads every record of an open segment up to its torn tail or end, and shows each to `visit`.
+///
+/// A record that is wrong but followed by a whole one is damage; a wrong one with nothing whole
+/// behind it is the torn tail. The next record is looked for only where the wrong one's length
+/// says: searching byte by byte would find "records" that a caller hid in a packet's payload.
+pub(super) fn scan<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    segment: SegmentId,
+    mut visit: impl FnMut(&Record<'_>),
+) -> Result<Scanned, ArchiveError> {
+    let io = |error| ArchiveError::io("read", &segment.open_name(), error);
+    let mut window = Window::new(disk, file);
+    let mut found = Scanned { end: HEADER_BYTES as u64, ..Scanned::default() };
+    let mut suspects = Vec::new();
+    let mut offset = found.end;
+    loop {
+        let bytes = window.record_bytes(offset).map_err(io)?;
+        match decode_record(bytes) {
+            Ok((record, header)) => {
+                visit(&record);
+                let RecordHeader { call, sequence, stored_len, kind, .. } = header;
+                found.entries.push(TableEntry { call, sequence, offset, stored_len, kind });
+                found.damaged.append(&mut suspects);
+                offset = offset.saturating_add(header.span_bytes());
+                found.end = offset;
+            }
+            Err(SegmentFault::RecordChecksum | SegmentFault::RecordCompression) => {
+                let Some(header) = RecordHeader::decode(bytes) else { break };
+                suspects.push(offset);
+                offset = offset.saturating_add(header.span_bytes());
+            }
+            Err(_) => break,
+        }
+    }
+    Ok(found)
+}
+
+/// Bytes from `end` to the last one that is not zero: the torn tail of a scan. A footer that was
+/// begun there is none, since it says nothing that the records do not.
+pub(super) fn torn_bytes<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    segment: SegmentId,
+    end: u64,
+) -> Result<u64, ArchiveError> {
+    let io = |error| ArchiveError::io("read", &segment.open_name(), error);
+    let mut window = Window::new(disk, file);
+    if window.get(end, FOOTER_MAGIC.len()).map_err(io)? == FOOTER_MAGIC {
+        return Ok(0);
+    }
+    let (mut offset, mut torn) = (end, 0);
+    loop {
+        let bytes = window.get(offset, WINDOW_BYTES).map_err(io)?;
+        if bytes.is_empty() {
+            return Ok(torn);
+        }
+        if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+            torn = offset - end + last as u64 + 1;
+        }
+        offset = offset.saturating_add(bytes.len() as u64);
+    }
+}
+
+/// Checks a segment's header against the archive and the file's name.
+pub(super) fn check_header(
+    bytes: &[u8],
+    archive: [u8; 16],
+    segment: SegmentId,
+) -> Result<SegmentHeader, ArchiveError> {
+    let header = SegmentHeader::decode(bytes).map_err(|fault| fault.at(segment, 0))?;
+    if header.archive != archive {
+        return Err(SegmentFault::OtherArchive.at(segment, 16));
+    }
+    if header.segment != segment {
+        return Err(SegmentFault::OtherSegment.at(segment, 32));
+    }
+    Ok(header)
+}
+
+/// The records of one call in an open segment, up to the byte `committed` that its writer
+/// acknowledged; what is wrong before that is damage.
+pub(super) fn scan_call<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    segment: SegmentId,
+    committed: u64,
+    wanted: &Wanted<'_>,
+) -> Result<Vec<OwnedRecord>, ArchiveError> {
+    let io = |error| ArchiveError::io("read", &segment.open_name(), error);
+    let mut window = Window::new(disk, file);
+    let mut records = Vec::new();
+    let mut offset = HEADER_BYTES as u64;
+    while offset < committed {
+        let head = window.get(offset, RECORD_HEADER_BYTES).map_err(io)?;
+        let Some(header) = RecordHeader::decode(head) else {
+            return Err(SegmentFault::RecordHeader.at(segment, offset));
+        };
+        if wanted.takes(header.call, header.kind) {
+            let bytes = window.record_bytes(offset).map_err(io)?;
+            let (record, _) = decode_record(bytes).map_err(|fault| fault.at(segment, offset))?;
+            records.push(OwnedRecord::from(record));
+        }
+        offset = offset.saturating_add(header.span_bytes());
+    }
+    Ok(records)
+}
+
+/// Which records to read.
+pub(super) struct Wanted<'k> {
+    /// Whose.
+    pub call: CallId,
+    /// Of these kinds; none named: of every kind.
+    pub kinds: &'k [RecordKind],
+}
+
+impl Wanted<'_> {
+    /// True for a record of this call and kind.
+    pub fn takes(&self, call: CallId, kind: RecordKind) -> bool {
+        call == self.call && (self.kinds.is_empty() || self.kinds.contains(&kind))
+    }
+}
+
+/// Checks that a decoded record is the one that the table's row names.
+pub(super) fn check_entry(
+    record: Record<'_>,
+    entry: &TableEntry,
+    segment: SegmentId,
+) -> Result<OwnedRecord, ArchiveError> {
+    let named = (entry.call, entry.sequence, entry.kind);
+    if (record.call, record.sequence, record.kind) != named {
+        return Err(SegmentFault::RecordMismatch.at(segment, entry.offset));
+    }
+    Ok(OwnedRecord::from(record))
+}
+
+/// Reads the record of a table's row from a file.
+pub(super) fn read_entry<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    segment: SegmentId,
+    entry: &TableEntry,
+) -> Result<OwnedRecord, ArchiveError> {
+    let span = super::segment::record_span_bytes(entry.stored_len);
+    let bytes = read_vec(disk, file, entry.offset, usize::try_from(span).unwrap_or(usize::MAX))
+        .map_err(|error| ArchiveError::io("read", &segment.sealed_name(), error))?;
+    let (record, _) = decode_record(&bytes).map_err(|fault| fault.at(segment, entry.offset))?;
+    check_entry(record, entry, segment)
+}
+
+/// The table of a sealed segment and where its records end, read through `Disk`.
+pub(super) fn sealed_table<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    segment: SegmentId,
+) -> Result<(Vec<TableEntry>, u64), ArchiveError> {
+    let io = |error| ArchiveError::io("read", &segment.sealed_name(), error);
+    let len_bytes = disk.len_bytes(file).map_err(io)?;
+    let start = len_bytes.saturating_sub(TRAILER_BYTES as u64);
+    let trailer = read_vec(disk, file, start, TRAILER_BYTES).map_err(io)?;
+    let (offset, footer_len) =
+        decode_trailer(&trailer, len_bytes).map_err(|fault| fault.at(segment, start))?;
+    let footer_len = usize::try_from(footer_len).unwrap_or(usize::MAX);
+    let footer = read_vec(disk, file, offset, footer_len).map_err(io)?;
+    let footer = Footer::decode(&footer).map_err(|fault| fault.at(segment, offset))?;
+    Ok((footer.entries().collect(), footer.records_end))
+}
