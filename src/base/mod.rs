@@ -12,6 +12,7 @@ pub mod ids;
 pub mod limits;
 pub mod outcome;
 pub mod reader;
+pub mod rfc3339;
 pub mod time;
 
 pub use endpoint::{Endpoint, FiveTuple, Protocol};

@@ -1,0 +1,270 @@
+//! What was typed: the grammar of the command line, one field a flag.
+//!
+//! Purpose: the one place from which parsing, `--help`, docs/CLI.md and the keys of the
+//! configuration file come.
+//! Invariants: every flag of `RunArgs` is optional here; defaults are given in `parse`, after the
+//! file and the environment had their say.
+//! Non-goals: meaning and checks between flags (see `options` and `parse`).
+//! Sources: none.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::options::{Band, Bitrate, LogFormat, Start, Store, parse_bitrate};
+
+/// Records calls from a mirror port or from capture files, and never sends a packet.
+#[derive(Debug, Parser)]
+#[command(name = "callspan", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but something was lost."
+)]
+pub struct Typed {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: TypedCommand,
+}
+
+/// One subcommand as typed.
+#[derive(Debug, Subcommand)]
+pub enum TypedCommand {
+    /// Make a new archive
+    Init(InitArgs),
+    /// Record calls from live interfaces, until SIGTERM
+    Capture(CaptureArgs),
+    /// Record calls from capture files
+    Replay(ReplayArgs),
+    /// List calls, oldest first
+    Calls(CallsArgs),
+    /// Show one call: SIP ladder, streams, quality, gaps
+    Show(ShowArgs),
+    /// Write one call to a file
+    Export(ExportArgs),
+    /// Look after the archive's index
+    #[command(subcommand)]
+    Index(IndexCommand),
+}
+
+/// `callspan init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Directory of the new archive; it must not exist, or be empty
+    pub archive: PathBuf,
+    /// Do not seal what is recorded: whoever can read the files can listen
+    #[arg(long)]
+    pub plaintext: bool,
+}
+
+/// `callspan capture`.
+#[derive(Debug, Args)]
+pub struct CaptureArgs {
+    /// Interface that the mirror port is plugged into; may be given more than once
+    #[arg(long, short, value_name = "IF")]
+    pub interface: Vec<String>,
+    /// Flags shared with `replay`.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// `callspan replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Capture files (pcap or pcapng, also .gz and .zst), merged by time; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Flags shared with `capture`.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// The flags of `capture` and `replay`. Each is also a key of the configuration file, and
+/// `CALLSPAN_` with its name in capitals in the environment.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// The archive's directory
+    #[arg(long, value_name = "DIR")]
+    pub archive: Option<PathBuf>,
+    /// What is kept of a call's media [default: opus]
+    #[arg(long, value_name = "WHAT", hide_possible_values = true, long_help = STORE_HELP)]
+    pub store: Option<Store>,
+    /// What second 0 of a recording is [default: answer]
+    #[arg(long, value_name = "WHEN", hide_possible_values = true, long_help = START_HELP)]
+    pub start: Option<Start>,
+    /// Worker threads, 1 to 256 [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = in_range::<usize, 1, 256>)]
+    pub workers: Option<usize>,
+    /// Capture rings and threads per interface, 1 to 64 [default: 1]
+    #[arg(long, value_name = "N", value_parser = in_range::<usize, 1, 64>)]
+    pub capture_threads: Option<usize>,
+    /// Bits a second of one channel: a number, 24k, or auto [default: auto]
+    #[arg(long, value_name = "B", value_parser = parse_bitrate, long_help = BITRATE_HELP)]
+    pub opus_bitrate: Option<Bitrate>,
+    /// Effort of the Opus encoder, 0 to 10 [default: 0]
+    #[arg(long, value_name = "0-10", value_parser = in_range::<u8, 0, 10>, long_help = COMPLEXITY_HELP)]
+    pub opus_complexity: Option<u8>,
+    /// How long a gap waits for a late packet, in milliseconds, 0 to 1000 [default: 200]
+    #[arg(long, value_name = "MS", value_parser = in_range::<i64, 0, 1_000>)]
+    pub reorder_window: Option<i64>,
+    /// Time between two commits to disk, in milliseconds, 50 to 60000 [default: 1000]
+    #[arg(long, value_name = "MS", value_parser = in_range::<u64, 50, 60_000>)]
+    pub commit_interval: Option<u64>,
+    /// Size of each capture ring, in MiB, 1 to 4096 [default: 64]
+    #[arg(long, value_name = "MIB", value_parser = in_range::<u32, 1, 4_096>)]
+    pub ring_size: Option<u32>,
+    /// Read only frames that match this BPF expression
+    #[arg(long, value_name = "BPF")]
+    pub filter: Option<String>,
+    /// Bandwidth of the recording: nb (8 kHz), wb (16 kHz) or auto [default: auto]
+    #[arg(long, value_name = "BAND", hide_possible_values = true)]
+    pub band: Option<Band>,
+    /// Serve Prometheus metrics on this address, as in 127.0.0.1:9464
+    #[arg(long, value_name = "ADDR", value_parser = socket_address)]
+    pub metrics: Option<SocketAddr>,
+    /// Configuration file (TOML); every flag has a key of the same name
+    #[arg(long, value_name = "FILE", long_help = CONFIG_HELP)]
+    pub config: Option<PathBuf>,
+    /// How logs on standard error look: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
+    pub log_format: Option<LogFormat>,
+    /// End with one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+const STORE_HELP: &str = "What is kept of a call's media [default: opus]\n\n\
+- opus: two channels of Opus, caller left and callee right\n\
+- raw:  the RTP as it came, LZ4-compressed\n\
+- none: nothing; calls are correlated and measured only";
+const START_HELP: &str = "What second 0 of a recording is [default: answer]\n\n\
+- answer: the 2xx to the INVITE; media before it is measured and discarded\n\
+- media:  the first media packet, ringing and announcements included";
+const BITRATE_HELP: &str = "Bits a second of one channel: a number from 6000 to 256000, 24k, or \
+auto\n[default: auto]\n\nauto is 16k for narrow-band and 24k for wide-band calls.";
+const COMPLEXITY_HELP: &str = "Effort of the Opus encoder, 0 to 10 [default: 0]\n\n\
+5 sounds a little better (0.1 of PESQ) and costs three times the processor time.";
+const CONFIG_HELP: &str = "Configuration file (TOML); every flag has a key of the same name\n\n\
+A flag wins over the file, and the file over the environment: CALLSPAN_ and the flag's name\n\
+in capitals, as in CALLSPAN_COMMIT_INTERVAL. An unknown key is an error.";
+
+/// `callspan calls`.
+#[derive(Debug, Args)]
+pub struct CallsArgs {
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// Calls that began at or after T: RFC 3339, 2026-11-23, -2h, yesterday
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    pub from: Option<String>,
+    /// Calls that began before T
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    pub to: Option<String>,
+    /// Calls whose caller's or callee's number is N, or ends with N
+    #[arg(long, value_name = "N")]
+    pub number: Option<String>,
+    /// At most K calls: the latest ones, still oldest first
+    #[arg(long, value_name = "K", value_parser = in_range::<usize, 1, 1_000_000_000>)]
+    pub limit: Option<usize>,
+    /// Print one JSON object a call
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `callspan show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The call's id (or its first 6 or more characters), or a SIP Call-ID
+    pub call: String,
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// Print one JSON object: the call's, and its SIP messages as `sip`
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `callspan export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The call's id (or its first 6 or more characters), or a SIP Call-ID
+    pub call: String,
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// What to write
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true, long_help = FORMAT_HELP)]
+    pub format: ExportFormat,
+    /// Where to; - is standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace FILE if it exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+const FORMAT_HELP: &str = "What to write\n\n\
+- opus: an Ogg file with two Opus channels, caller left and callee right\n\
+- wav:  16-bit PCM at 48 kHz, caller left and callee right\n\
+- pcap: the call's SIP messages, and its RTP where it was kept (--store raw)";
+
+/// What `export` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// Ogg Opus.
+    Opus,
+    /// 16-bit PCM.
+    Wav,
+    /// SIP and raw RTP as frames.
+    Pcap,
+}
+
+/// `callspan index`.
+#[derive(Debug, Subcommand)]
+pub enum IndexCommand {
+    /// Make the index again from the segments
+    Rebuild(ArchiveArg),
+}
+
+/// Which archive.
+#[derive(Debug, Args)]
+pub struct ArchiveArg {
+    /// The archive's directory (or CALLSPAN_ARCHIVE in the environment)
+    #[arg(long = "archive", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Reads a whole number from `LOW` to `HIGH`, both included.
+fn in_range<T, const LOW: i64, const HIGH: i64>(text: &str) -> Result<T, String>
+where
+    T: TryFrom<i64>,
+{
+    text.parse::<i64>()
+        .ok()
+        .filter(|number| (LOW..=HIGH).contains(number))
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| format!("give a whole number from {LOW} to {HIGH}"))
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "give an address and a port, as in 127.0.0.1:9464 or [::1]:9464".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Typed::command().debug_assert();
+    }
+
+    #[test]
+    fn ranges_are_closed_and_named() {
+        assert_eq!(in_range::<u8, 0, 10>("10"), Ok(10));
+        assert_eq!(in_range::<u8, 0, 10>("11"), Err("give a whole number from 0 to 10".to_owned()));
+        assert!(in_range::<u8, 0, 10>("1.5").is_err());
+        assert!(in_range::<u8, 0, 10>("-1").is_err());
+    }
+}

@@ -1,0 +1,281 @@
+//! From the words of the command line to a [`Command`].
+//!
+//! Purpose: defaults and the checks between flags, and one line for every mistake.
+//! Invariants: a usage error is a single line that says what to type instead.
+//! Non-goals: opening anything (but the configuration file, in `config`).
+//! Sources: none.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Parser;
+use clap::error::{ContextKind, ErrorKind};
+
+use super::args::{ArchiveArg, CaptureArgs, IndexCommand, RunArgs, Typed, TypedCommand};
+use super::config::{self, Environment};
+use super::options::{self, OutputFormat, RINGS_MAX, RunOptions};
+use super::{CallsQuery, Command, Confidentiality, ExportJob, NoCommand, Overwrite, Usage};
+use crate::base::limits;
+
+/// Reads the command line, the configuration file it names, and the process's environment.
+///
+/// `args`: the words, the program's name first.
+///
+/// # Errors
+/// [`NoCommand::Help`] when help or the version was asked for; [`NoCommand::Wrong`] with one line.
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, NoCommand> {
+    parse_in(args, &|name| std::env::var_os(name))
+}
+
+/// [`parse`] with another environment.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_in(
+    args: impl Iterator<Item = OsString>,
+    environment: Environment<'_>,
+) -> Result<Command, NoCommand> {
+    let typed = Typed::try_parse_from(args).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            NoCommand::Help(error.render().to_string())
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            NoCommand::Wrong(Usage(
+                "say what to do; `callspan --help` lists the commands".to_owned(),
+            ))
+        }
+        _ => NoCommand::Wrong(Usage(one_line(&error))),
+    })?;
+    meaning(typed.command, environment).map_err(NoCommand::Wrong)
+}
+
+fn meaning(typed: TypedCommand, environment: Environment<'_>) -> Result<Command, Usage> {
+    match typed {
+        TypedCommand::Init(init) => {
+            if !init.plaintext {
+                return Err(Usage(
+                    "`callspan init` needs --plaintext: archives sealed to a key are not made by \
+                     this version yet"
+                        .to_owned(),
+                ));
+            }
+            Ok(Command::Init { archive: init.archive, confidentiality: Confidentiality::Plaintext })
+        }
+        TypedCommand::Capture(capture) => {
+            let CaptureArgs { interface, run } = config::complete(capture, environment)?;
+            let options = run_options(run)?;
+            check_interfaces(&interface, &options)?;
+            Ok(Command::Capture { interfaces: interface, options })
+        }
+        TypedCommand::Replay(replay) => {
+            let shared = CaptureArgs { interface: Vec::new(), run: replay.run };
+            let CaptureArgs { run, .. } = config::complete(shared, environment)?;
+            Ok(Command::Replay { files: replay.files, options: run_options(run)? })
+        }
+        TypedCommand::Calls(calls) => Ok(Command::Calls {
+            archive: archive_of(calls.archive, environment)?,
+            query: CallsQuery {
+                from: calls.from,
+                to: calls.to,
+                number: calls.number,
+                limit: calls.limit,
+            },
+            json: format_of(calls.json),
+        }),
+        TypedCommand::Show(show) => Ok(Command::Show {
+            call: show.call,
+            archive: archive_of(show.archive, environment)?,
+            json: format_of(show.json),
+        }),
+        TypedCommand::Export(export) => Ok(Command::Export(ExportJob {
+            call: export.call,
+            archive: archive_of(export.archive, environment)?,
+            format: export.format,
+            output: export.output,
+            overwrite: if export.force { Overwrite::Replace } else { Overwrite::Refuse },
+        })),
+        TypedCommand::Index(IndexCommand::Rebuild(archive)) => {
+            Ok(Command::IndexRebuild { archive: archive_of(archive, environment)? })
+        }
+    }
+}
+
+const fn format_of(json: bool) -> OutputFormat {
+    if json { OutputFormat::JsonLines } else { OutputFormat::Text }
+}
+
+fn archive_of(typed: ArchiveArg, environment: Environment<'_>) -> Result<PathBuf, Usage> {
+    let variable = || environment("CALLSPAN_ARCHIVE").filter(|value| !value.is_empty());
+    typed.dir.or_else(|| variable().map(PathBuf::from)).ok_or_else(no_archive)
+}
+
+fn no_archive() -> Usage {
+    Usage(
+        "which archive? give --archive DIR (made with `callspan init DIR`), or set CALLSPAN_ARCHIVE"
+            .to_owned(),
+    )
+}
+
+fn run_options(run: RunArgs) -> Result<RunOptions, Usage> {
+    Ok(RunOptions {
+        archive: run.archive.ok_or_else(no_archive)?,
+        store: run.store.unwrap_or_default(),
+        start: run.start.unwrap_or_default(),
+        workers: run.workers.unwrap_or_else(options::default_workers),
+        capture_threads: run.capture_threads.unwrap_or(1),
+        opus_bitrate: run.opus_bitrate.unwrap_or_default().0,
+        opus_complexity: run.opus_complexity.unwrap_or(options::OPUS_COMPLEXITY),
+        reorder_window_ms: run.reorder_window.unwrap_or(options::REORDER_WINDOW_MS),
+        commit_interval_ms: run.commit_interval.unwrap_or(limits::COMMIT_INTERVAL_MS),
+        ring_size_mib: run.ring_size.unwrap_or(options::RING_SIZE_MIB),
+        filter: run.filter,
+        band: run.band.unwrap_or_default(),
+        metrics: run.metrics,
+        log_format: run.log_format.unwrap_or_default(),
+        json: format_of(run.json),
+    })
+}
+
+fn check_interfaces(interfaces: &[String], options: &RunOptions) -> Result<(), Usage> {
+    if interfaces.is_empty() {
+        return Err(Usage("which interface? give --interface IF; `ip link` lists them".to_owned()));
+    }
+    for (position, interface) in interfaces.iter().enumerate() {
+        if interfaces[..position].contains(interface) {
+            return Err(Usage(format!("--interface {interface} is given twice; name it once")));
+        }
+    }
+    let rings = interfaces.len().saturating_mul(options.capture_threads);
+    if rings > RINGS_MAX {
+        return Err(Usage(format!(
+            "{rings} rings are too many: give fewer --interface or --capture-threads, {RINGS_MAX} \
+             in all"
+        )));
+    }
+    Ok(())
+}
+
+/// What clap says on several lines, on one.
+pub(super) fn one_line(error: &clap::Error) -> String {
+    let rendered = error.render().to_string();
+    let first = rendered
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(|line| line.trim().trim_start_matches("error: "))
+        .collect::<Vec<_>>()
+        .join(" ");
+    let tip = match error.get(ContextKind::SuggestedArg) {
+        Some(suggested) => format!("; did you mean {suggested}?"),
+        None => String::new(),
+    };
+    let first = first.trim_end_matches('.');
+    format!("{first}{tip} (see `callspan --help`)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::ExportFormat;
+    use super::super::options::{Band, LogFormat, Start, Store};
+    use super::*;
+
+    fn read(line: &str) -> Result<Command, NoCommand> {
+        parse_in(std::iter::once("callspan").chain(line.split(' ')).map(OsString::from), &|_| None)
+    }
+
+    fn wrong(line: &str) -> String {
+        match read(line) {
+            Err(NoCommand::Wrong(Usage(message))) => message,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let Ok(Command::Replay { files, options }) = read("replay a.pcap - --archive x") else {
+            panic!("no replay");
+        };
+        assert_eq!(files, [PathBuf::from("a.pcap"), PathBuf::from("-")]);
+        assert_eq!(
+            options,
+            RunOptions {
+                archive: "x".into(),
+                store: Store::Opus,
+                start: Start::Answer,
+                workers: options::default_workers(),
+                capture_threads: 1,
+                opus_bitrate: None,
+                opus_complexity: 0,
+                reorder_window_ms: 200,
+                commit_interval_ms: 1_000,
+                ring_size_mib: 64,
+                filter: None,
+                band: Band::Auto,
+                metrics: None,
+                log_format: LogFormat::Text,
+                json: OutputFormat::Text,
+            }
+        );
+    }
+
+    #[test]
+    fn every_flag_of_a_run_is_understood() {
+        let Ok(Command::Capture { interfaces, options }) = read(
+            "capture --interface eth1 -i eth2 --archive x --store none --start media --workers 3 \
+             --capture-threads 2 --opus-bitrate 24k --opus-complexity 10 --reorder-window 0 \
+             --commit-interval 50 --ring-size 1 --filter udp --band nb --metrics [::1]:9464 \
+             --log-format json --json",
+        ) else {
+            panic!("no capture");
+        };
+        assert_eq!(interfaces, ["eth1", "eth2"]);
+        assert_eq!((options.store, options.start), (Store::None, Start::Media));
+        assert_eq!((options.workers, options.capture_threads), (3, 2));
+        assert_eq!((options.opus_bitrate, options.opus_complexity), (Some(24_000), 10));
+        assert_eq!((options.reorder_window_ms, options.commit_interval_ms), (0, 50));
+        assert_eq!((options.ring_size_mib, options.filter.as_deref()), (1, Some("udp")));
+        assert_eq!((options.band, options.log_format), (Band::Nb, LogFormat::Json));
+        assert_eq!(options.metrics, Some("[::1]:9464".parse().expect("address")));
+        assert_eq!(options.json, OutputFormat::JsonLines);
+    }
+
+    #[test]
+    fn mistakes_are_one_line_that_says_what_to_do() {
+        for (line, part) in [
+            ("init x", "needs --plaintext"),
+            ("replay --archive x", "<FILE>"),
+            ("replay a.pcap", "--archive DIR"),
+            ("capture --archive x", "--interface IF"),
+            ("capture -i a -i a --archive x", "given twice"),
+            ("capture -i a -i b -i c -i d --capture-threads 64 --archive x", "256 rings"),
+            ("replay a --archive x --workers 0", "a whole number from 1 to 256"),
+            ("replay a --archive x --wokers 1", "did you mean --workers"),
+            ("replay a --archive x --opus-bitrate 1", "bits a second"),
+            ("replay a --archive x --metrics 9464", "127.0.0.1:9464"),
+            ("replay a --archive x --recipient k", "unexpected argument '--recipient'"),
+            ("export a --archive x --format mp3 --output y", "[possible values: opus, wav, pcap]"),
+            ("index", "say what to do"),
+            ("frobnicate", "unrecognized subcommand 'frobnicate'"),
+        ] {
+            let message = wrong(line);
+            assert!(message.contains(part), "{line}: {message}");
+            assert!(!message.contains('\n'), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_archive_may_come_from_the_environment() {
+        let words = ["callspan", "export", "abc", "-f", "wav", "-o", "-"];
+        let environment = |name: &str| (name == "CALLSPAN_ARCHIVE").then(|| "calls".into());
+        let command = parse_in(words.iter().map(OsString::from), &environment);
+        let Ok(Command::Export(job)) = command else { panic!("{command:?}") };
+        assert_eq!((job.archive, job.format), ("calls".into(), ExportFormat::Wav));
+        assert_eq!(job.overwrite, Overwrite::Refuse);
+    }
+
+    #[test]
+    fn help_and_version_are_no_mistakes() {
+        for line in ["--help", "replay --help", "--version", "help calls"] {
+            assert!(matches!(read(line), Err(NoCommand::Help(_))), "{line}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The archive as the commands read it: calls by name, their messages, slots and raw packets.
+//!
+//! Purpose: one place that turns archived bytes into values and the archive's errors into one line.
+//! Invariants: it never writes; what cannot be decoded fails the command, and is never left out.
+//! Non-goals: searching (the archive's index does it).
+//! Sources: docs/archive.md.
+
+use std::path::Path;
+
+use super::export_audio::SlotPair;
+use super::export_pcap::SipMessage;
+use super::output::Failure;
+use crate::archive::{Archive, ArchiveError, AudioBatch, IndexedCall, Query, RecordKind, SipEntry};
+use crate::base::{CallId, Reader};
+use crate::call::summary::CallSummary;
+
+/// Fewer characters of an id than this name no call: they would match too many.
+const PREFIX_MIN: usize = 6;
+/// Calls named when one name fits several.
+const CANDIDATES_SHOWN: usize = 4;
+
+/// An archive that was opened for reading.
+pub struct Store {
+    archive: Archive,
+    place: String,
+}
+
+/// A call as it is archived.
+pub struct FoundCall {
+    /// Its id.
+    pub id: CallId,
+    /// When its first packet came, in nanoseconds since the epoch.
+    pub started_ns: i64,
+    /// Its object, as archived.
+    pub json: String,
+    /// The same, read.
+    pub summary: CallSummary,
+}
+
+/// The archive's own sentence says what to do.
+pub fn archive_failure(error: &ArchiveError) -> Failure {
+    Failure::failed(error)
+}
+
+impl Store {
+    /// Opens the archive in the directory `path`.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let archive = Archive::open(path).map_err(|error| archive_failure(&error))?;
+        Ok(Self { archive, place: path.display().to_string() })
+    }
+
+    /// Calls that match, oldest first.
+    pub fn calls(&self, query: &Query) -> Result<Vec<IndexedCall>, Failure> {
+        self.archive.calls(query).map_err(|error| archive_failure(&error))
+    }
+
+    /// The one call that `name` names: its id, the beginning of it, or a SIP Call-ID.
+    pub fn find(&self, name: &str) -> Result<FoundCall, Failure> {
+        let mut found = self.archive.find(name).map_err(|error| archive_failure(&error))?;
+        if found.is_empty() && is_prefix(name) {
+            let wanted = name.to_ascii_lowercase();
+            found = self.calls(&Query::default())?;
+            found.retain(|call| call.id.to_string().starts_with(&wanted));
+        }
+        match (found.pop(), found.as_slice()) {
+            (Some(one), []) => read_call(one),
+            (Some(last), others) => Err(several(name, others, &last)),
+            (None, _) => Err(Failure::failed(format_args!(
+                "no call `{name}` in {}; `callspan calls --archive {}` lists them",
+                self.place, self.place
+            ))),
+        }
+    }
+
+    /// The call's messages, in order of time.
+    pub fn sip(&self, call: CallId) -> Result<Vec<SipMessage>, Failure> {
+        let mut messages = Vec::new();
+        for body in self.bodies(call, &[RecordKind::Sip])? {
+            let (mut reader, before) = (Reader::new(&body), messages.len());
+            while let Some(entry) = SipEntry::read(&mut reader) {
+                messages.push(SipMessage {
+                    time: entry.time,
+                    source: entry.source,
+                    destination: entry.destination,
+                    protocol: entry.protocol,
+                    bytes: entry.message.to_vec(),
+                });
+            }
+            if !reader.is_empty() || messages.len() == before {
+                return Err(undecodable(call, "SIP"));
+            }
+        }
+        messages.sort_by_key(|message| message.time);
+        Ok(messages)
+    }
+
+    /// The call's slots, in order.
+    pub fn slots(&self, call: CallId) -> Result<Vec<SlotPair>, Failure> {
+        let mut slots = Vec::new();
+        for body in self.bodies(call, &[RecordKind::Audio])? {
+            let batch = AudioBatch::parse(&body).ok_or_else(|| undecodable(call, "audio"))?;
+            let before = slots.len();
+            slots.extend(batch.iterate().map(|slot| SlotPair {
+                index: u64::from(slot.slot),
+                packets: [slot.left.to_vec(), slot.right.to_vec()],
+            }));
+            if slots.len() - before != batch.slots as usize {
+                return Err(undecodable(call, "audio"));
+            }
+        }
+        slots.sort_by_key(|slot| slot.index);
+        Ok(slots)
+    }
+
+    /// Bodies of the call's raw packets, in the order in which they were written.
+    pub fn raw(&self, call: CallId) -> Result<Vec<Vec<u8>>, Failure> {
+        self.bodies(call, &[RecordKind::Raw, RecordKind::Spill])
+    }
+
+    fn bodies(&self, call: CallId, kinds: &[RecordKind]) -> Result<Vec<Vec<u8>>, Failure> {
+        let records = self.archive.records(call, kinds).map_err(|error| archive_failure(&error))?;
+        Ok(records.into_iter().map(|record| record.body).collect())
+    }
+}
+
+fn undecodable(call: CallId, what: &str) -> Failure {
+    Failure::failed(format_args!(
+        "call {call}: its {what} records cannot be read; was the archive written by a newer callspan?"
+    ))
+}
+
+fn is_prefix(name: &str) -> bool {
+    (PREFIX_MIN..16).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Reads the archived object of a call.
+pub fn read_summary(call: &IndexedCall) -> Result<CallSummary, Failure> {
+    serde_json::from_str(&call.summary_json).map_err(|error| {
+        Failure::failed(format_args!("call {}: its summary cannot be read: {error}", call.id))
+    })
+}
+
+fn read_call(call: IndexedCall) -> Result<FoundCall, Failure> {
+    let summary = read_summary(&call)?;
+    let IndexedCall { id, started_ns, summary_json: json } = call;
+    Ok(FoundCall { id, started_ns, json, summary })
+}
+
+fn several(name: &str, others: &[IndexedCall], last: &IndexedCall) -> Failure {
+    let count = others.len() + 1;
+    let mut ids: Vec<String> = others.iter().map(|call| call.id.to_string()).collect();
+    ids.push(last.id.to_string());
+    let more = if count > CANDIDATES_SHOWN { ", …" } else { "" };
+    ids.truncate(CANDIDATES_SHOWN);
+    Failure::failed(format_args!(
+        "`{name}` names {count} calls; give the id of one: {}{more}",
+        ids.join(", ")
+    ))
+}
