@@ -22,12 +22,12 @@ lab_load() { # CALLS RATE OUT [SECONDS] [-- CMD…]
   sox "$work/caller.wav" -r 8000 -c 1 -t al "$work/caller.alaw"
   sox "$work/callee.wav" -r 8000 -c 1 -t al "$work/callee.alaw"
   lab_record "$out" "$@"
-  (cd "$work" && exec ip netns exec "$LAB_PREFIX-b" timeout "$bound" sipp -sf uas.xml -i 10.99.0.2 -p 5060 \
-    -min_rtp_port 20000 -max_rtp_port 60000 -m "$calls" -nostdin </dev/null >"$work/b.log" 2>&1) & callee=$!
+  (cd "$work" && exec ip netns exec "$LAB_PREFIX-b" timeout "$bound" sipp -sf uas.xml -i 10.99.0.2 -p 5060 -mi 10.99.0.2 -mp 20000 \
+    -m "$calls" -nostdin </dev/null >"$work/b.log" 2>&1) & callee=$!
   LAB_PIDS+=("$callee")
   sleep 1
-  (cd "$work" && exec ip netns exec "$LAB_PREFIX-a" timeout "$bound" sipp -sf uac.xml -i 10.99.0.1 -p 5060 \
-    -min_rtp_port 20000 -max_rtp_port 60000 -m "$calls" -r "$rate" -l "$calls" -d "$((seconds * 1000))" \
+  (cd "$work" && exec ip netns exec "$LAB_PREFIX-a" timeout "$bound" sipp -sf uac.xml -i 10.99.0.1 -p 5060 -mi 10.99.0.1 -mp 20000 \
+    -m "$calls" -r "$rate" -l "$calls" -d "$((seconds * 1000))" \
     -trace_err -error_file "$work/a.err" -nostdin 10.99.0.2:5060 </dev/null >"$work/a.log" 2>&1) || status=$?
   if ((status)); then
     tail -n 30 "$work/a.log" >&2

@@ -95,7 +95,7 @@ lab_call() { # CODEC OUT SECONDS [TRANSPORT] [options] [-- CMD…]
   LAB_PIDS+=("$callee")
   sleep 2
   lab_in a timeout "$((caller_ends + 5))" baresip -f "$work/a" -t "$caller_ends" \
-    -e "/dial sip:4830002002@10.99.0.2;transport=$transport" </dev/null >"$work/a.log" 2>&1 & caller=$!
+    -e "/dial sip:4830002002@10.99.0.2" </dev/null >"$work/a.log" 2>&1 & caller=$!
   LAB_PIDS+=("$caller")
   local second=0
   if [[ -n $dtmf ]]; then
