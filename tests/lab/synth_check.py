@@ -4,7 +4,7 @@
     synth_check.py CALL RECORDING [CALL RECORDING…] [--seconds S] [--lag-ms MAX] [--missing PERCENT]
 
 CALL is the number in synth_calls.py. RECORDING: two channels, anything FFmpeg reads; second 0 is the
-200 OK. For both channels: every code that can be heard is this call's (a second tone within 15 dB of
+200 OK. For both channels: every code that can be heard is this call's (a second tone within 10 dB of
 the first is a mix), what is missing is at most PERCENT (default 3), and the symbols stand within MAX
 (default 20) ms of where the capture clock puts them. Exit status 0 if all do, else 1. Needs numpy.
 """
@@ -69,7 +69,7 @@ def check(channel, call, side, seconds, lag_max_ms, missing_max):
         at_s = centre_ms[inner & ~right][0] / 1000 if (inner & ~right).any() else 0
         wrong.append(f"{strange:.1f} % of it is not call {call}'s {('caller', 'callee')[side]} (first at {at_s:.2f} s)")
     ordered = np.sort(digits, axis=1)
-    mixed = 100 * (ordered[inner, -2] > ordered[inner, -1] / 10 ** 1.5).mean() if inner.any() else 0
+    mixed = 100 * (ordered[inner, -2] > ordered[inner, -1] / 10).mean() if inner.any() else 0
     if mixed > missing_max:
         wrong.append(f"{mixed:.1f} % of it has a second voice in it")
     return wrong
