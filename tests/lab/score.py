@@ -14,7 +14,7 @@ Both have two channels with the same second 0 (truth.py writes such a file). For
   leak_db         how loud the other side is in this channel, against its own channel
 
 Exit status 1 if a bound that was given does not hold, 2 if there is nothing to compare.
-Needs ffmpeg, opus-tools, numpy and pesq.
+Needs ffmpeg, numpy and pesq.
 """
 import argparse
 import json
@@ -90,8 +90,8 @@ def pesq_of(rate, truth, recording):
 def ceiling_of(rate, truth, kbps, complexity):
     """PESQ of the truth through libopus alone."""
     with tempfile.TemporaryDirectory() as work:
-        subprocess.run(["opusenc", "--quiet", "--raw", "--raw-bits", "16", "--raw-rate", str(rate), "--raw-chan", "1", "--vbr", "--speech",
-                        "--bitrate", str(kbps), "--comp", str(complexity), "-", f"{work}/t.opus"],
+        subprocess.run(["ffmpeg", "-v", "error", "-f", "s16le", "-ar", str(rate), "-ac", "1", "-i", "-", "-c:a", "libopus", "-application",
+                        "voip", "-vbr", "on", "-b:a", f"{kbps}k", "-compression_level", str(complexity), f"{work}/t.opus"],
                        input=truth.astype("<i2").tobytes(), check=True, capture_output=True)
         coded = load(f"{work}/t.opus", rate, 1)[:, 0]
     lag = best_lag(coded, truth, rate // 20)
