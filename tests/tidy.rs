@@ -56,7 +56,9 @@ fn files(folder: &str) -> Vec<String> {
 }
 
 fn sources(folder: &str) -> Vec<Source> {
-    let rust = files(folder).into_iter().filter(|path| path.ends_with(".rs"));
+    let rust = files(folder)
+        .into_iter()
+        .filter(|path| Path::new(path).extension().is_some_and(|end| end == "rs"));
     rust.map(|path| Source::new(&path, &read(&path))).collect()
 }
 
@@ -65,13 +67,13 @@ fn every_source() -> Vec<Source> {
 }
 
 #[track_caller]
-fn no_faults(faults: Vec<String>) {
+fn no_faults(faults: &[String]) {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
 #[track_caller]
 fn each(sources: &[Source], check: impl Fn(&Source) -> Vec<String>) {
-    no_faults(sources.iter().flat_map(check).collect());
+    no_faults(&sources.iter().flat_map(check).collect());
 }
 
 #[test]
@@ -119,7 +121,7 @@ fn labels_are_their_variants_in_snake_case() {
 #[test]
 fn every_limit_is_in_docs_limits() {
     let limits = Source::new("src/base/limits.rs", &read("src/base/limits.rs"));
-    no_faults(checks::limits_are_documented(&limits));
+    no_faults(&checks::limits_are_documented(&limits));
     let page = checks::limits_page(&limits.text);
     if std::env::var_os("CALLSPAN_BLESS").is_some() {
         fs::create_dir_all(root().join("docs")).expect("docs can be made");
@@ -150,7 +152,7 @@ fn every_metric_is_in_docs_metrics() {
             }
         }
     }
-    no_faults(faults);
+    no_faults(&faults);
 }
 
 #[test]
@@ -177,9 +179,9 @@ fn names_are_not_abbreviated() {
 
 #[test]
 fn no_source_file_is_an_orphan() {
-    let all: Vec<_> = sources("src").into_iter().map(|source| (source.path, source.code)).collect();
+    let all: Vec<_> = sources("src").into_iter().map(|source| (source.path, source.text)).collect();
     assert!(all.len() > 10, "the tree was not read");
-    no_faults(checks::orphans(&all));
+    no_faults(&checks::orphans(&all));
 }
 
 #[test]
@@ -193,7 +195,7 @@ fn no_file_names_a_place_on_one_machine() {
             faults.extend(checks::no_machine_paths(&path, &read(&path)));
         }
     }
-    no_faults(faults);
+    no_faults(&faults);
 }
 
 #[test]
@@ -217,5 +219,5 @@ fn the_tree_has_its_pages_and_no_strange_folders() {
             ));
         }
     }
-    no_faults(faults);
+    no_faults(&faults);
 }

@@ -12,16 +12,21 @@ pub struct Source {
     pub text: String,
     /// Comments and the contents of strings blanked.
     pub code: String,
-    /// `code` with `#[cfg(test)]` items blanked too.
+    /// `code` with `#[cfg(test)]` items blanked too; empty for a file of tests (`…_tests.rs`).
     pub shipped: String,
 }
 
 impl Source {
     pub fn new(path: &str, text: &str) -> Self {
         let code = mask(text);
-        let shipped = blank_items(&code, |line| {
-            line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test")
-        });
+        let is_test = path.ends_with("_tests.rs") || path.ends_with("/tests.rs");
+        let shipped = if is_test && path.starts_with("src/") {
+            String::new()
+        } else {
+            blank_items(&code, |line| {
+                line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test")
+            })
+        };
         Self { path: path.into(), text: text.into(), code, shipped }
     }
 
@@ -50,7 +55,7 @@ impl Source {
 
 /// Line of a byte offset, counted from 1.
 pub fn line_of(text: &str, offset: usize) -> usize {
-    text.as_bytes()[..offset].iter().filter(|&&byte| byte == b'\n').count() + 1
+    text[..offset].matches('\n').count() + 1
 }
 
 pub fn is_word(byte: u8) -> bool {
