@@ -73,7 +73,7 @@ fn no_faults(faults: &[String]) {
 
 #[track_caller]
 fn each(sources: &[Source], check: impl Fn(&Source) -> Vec<String>) {
-    no_faults(&sources.iter().flat_map(check).collect());
+    no_faults(&sources.iter().flat_map(check).collect::<Vec<_>>());
 }
 
 #[test]
@@ -144,7 +144,8 @@ fn every_metric_is_in_docs_metrics() {
                 .chars()
                 .take_while(|c| c.is_alphanumeric() || *c == '_')
                 .collect();
-            if source.path.starts_with("src/ops/") && !page.contains(&name) {
+            let in_a_test = source.shipped.as_bytes().get(at) != Some(&b'"');
+            if source.path.starts_with("src/ops/") && !in_a_test && !page.contains(&name) {
                 faults.push(format!(
                     "{}: `{name}` is not in docs/METRICS.md: describe it there",
                     source.path
