@@ -66,6 +66,15 @@ pub const SIP_MESSAGE_BYTES_MAX: usize = 128 << 10;
 /// Headers of one SIP message; the rest are ignored, and the message is marked.
 pub const SIP_HEADERS_MAX: usize = 256;
 
+/// Bytes of a SIP start line; a longer one is not taken for SIP (the longest of RFC 4475 has 1 kB).
+pub const SIP_START_LINE_BYTES_MAX: usize = 8 << 10;
+
+/// Bytes of a SIP method; a longer first word is not taken for one (RFC 4475 §3.1.1.2 has 43).
+pub const SIP_METHOD_BYTES_MAX: usize = 64;
+
+/// Bytes of UTF-8 kept of a party's URI, number or display name; the rest is cut off.
+pub const SIP_PARTY_TEXT_BYTES_MAX: usize = 256;
+
 /// Media sections (`m=`) read of one SDP body.
 pub const SDP_MEDIA_MAX: usize = 16;
 
