@@ -122,7 +122,7 @@ fn four_flows(control: u8) -> FiveTuple {
     let flow = FiveTuple {
         protocol: Protocol::Tcp,
         source: Endpoint::v4([10, 0, 0, 1], 5060),
-        destination: Endpoint::v4([10, 0, 0, 2], 5060 | u16::from(control & 2)),
+        destination: Endpoint::v4([10, 0, 0, 2], if control & 2 == 0 { 5060 } else { 5061 }),
     };
     if control & 1 == 0 { flow } else { flow.reversed() }
 }

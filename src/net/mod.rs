@@ -17,11 +17,14 @@ pub mod fuzz;
 mod ip;
 mod link;
 mod tcp_direction;
+mod tcp_openings;
 mod tcp_parked;
 pub mod tcp_streams;
 mod transport;
 
 pub use decap::{Cut, Decap, Decapped};
 pub use duplicates::Sighting;
-pub use tcp_streams::{Continuity, Interest, TcpMoves, TcpStreams};
+pub use tcp_direction::Continuity;
+pub use tcp_openings::Interest;
+pub use tcp_streams::{TcpMoves, TcpStreams};
 pub use transport::{TcpFlags, TcpSegment};

@@ -7,10 +7,18 @@
 //! Sources: RFC 9293 §3.4 and §3.10, RFC 5961 §3 (implausible RST).
 
 use super::tcp_parked::{Parked, end_of};
-use super::tcp_streams::Continuity;
 use super::transport::TcpSegment;
 use crate::base::PacketTime;
 use crate::base::limits::TCP_WINDOW_BYTES_MAX;
+
+/// Whether delivered bytes follow those delivered before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Continuity {
+    /// They do.
+    Contiguous,
+    /// Bytes before these are missing.
+    Gap,
+}
 
 /// A followed direction with the caller's state.
 #[derive(Debug)]
@@ -116,8 +124,10 @@ impl<S: Default> Direction<S> {
         let passed = usize::try_from(self.next.saturating_sub(position)).unwrap_or(usize::MAX);
         self.hand_over(segment.payload.get(passed..).unwrap_or(&[]), deliver);
         if segment.missing_bytes > 0 {
-            // The capture cuts retransmissions as well: waiting for these bytes is in vain.
-            self.next = self.next.max(wire_end);
+            // The capture cuts retransmissions as well: waiting for these bytes is in vain, unless
+            // some are parked already.
+            let parked = self.parked.first().map_or(u64::MAX, |(start, _)| start);
+            self.next = self.next.max(wire_end.min(parked));
             self.continuity = Continuity::Gap;
         }
         self.drain(deliver);

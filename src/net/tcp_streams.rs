@@ -20,34 +20,14 @@
 //! may begin in the middle of a connection, and a memory of refusals would have nothing to decide.
 
 use super::aged_map::AgedMap;
-use super::tcp_direction::{Direction, Life, Placed, extend, first_position};
+use super::tcp_direction::{Continuity, Direction, Life, Placed, first_position};
+use super::tcp_openings::{Interest, Openings, Standing};
 use super::tcp_parked::Parked;
 use super::transport::TcpSegment;
 use crate::base::limits::{
-    TCP_FLOWS_MAX, TCP_GAP_BYTES_MAX, TCP_GAP_TIMEOUT_MS, TCP_OPENING_BYTES_MAX, TCP_OPENINGS_MAX,
-    TCP_OPENINGS_PARKED_BYTES_MAX, TCP_PARKED_BYTES_MAX, TCP_SNIFF_BYTES_MAX, TCP_WINDOW_BYTES_MAX,
+    TCP_FLOWS_MAX, TCP_GAP_BYTES_MAX, TCP_GAP_TIMEOUT_MS, TCP_PARKED_BYTES_MAX, TCP_SNIFF_BYTES_MAX,
 };
 use crate::base::{FiveTuple, FrameOutcome, PacketTime};
-
-/// Whether delivered bytes follow those delivered before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Continuity {
-    /// They do.
-    Contiguous,
-    /// Bytes before these are missing.
-    Gap,
-}
-
-/// Whether a direction is worth following, by its first bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interest {
-    /// Follow it.
-    Wanted,
-    /// Keep nothing.
-    Unwanted,
-    /// Too few bytes to tell; ask again with more (up to `TCP_SNIFF_BYTES_MAX`).
-    NeedMore,
-}
 
 /// Frames whose outcome turned out to be another than [`TcpStreams::segment`] said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,16 +40,6 @@ pub struct TcpMoves {
     pub sip_to_tcp_dropped: u64,
 }
 
-/// A direction whose SYN was seen, or which began in tiny segments, and is not decided yet.
-#[derive(Debug, Default)]
-struct Opening {
-    first_seq: u32,
-    parked: Parked,
-    /// Frames counted `NotVoip` for it, without and with payload.
-    control_frames: u64,
-    payload_frames: u64,
-}
-
 /// TCP directions of one ring. `S`: the caller's state of each.
 #[derive(Debug)]
 pub struct TcpStreams<S> {
@@ -77,10 +47,7 @@ pub struct TcpStreams<S> {
     /// Followed directions with parked bytes, since when (of the first piece).
     gaps: AgedMap<FiveTuple, PacketTime>,
     parked_bytes: usize,
-    openings: AgedMap<FiveTuple, Opening>,
-    /// Openings with parked bytes, since when.
-    stalled: AgedMap<FiveTuple, PacketTime>,
-    openings_parked_bytes: usize,
+    openings: Openings,
     moves: TcpMoves,
 }
 
@@ -98,9 +65,7 @@ impl<S: Default> TcpStreams<S> {
             followed: AgedMap::new(TCP_FLOWS_MAX),
             gaps: AgedMap::new(TCP_FLOWS_MAX),
             parked_bytes: 0,
-            openings: AgedMap::new(TCP_OPENINGS_MAX),
-            stalled: AgedMap::new(TCP_OPENINGS_MAX),
-            openings_parked_bytes: 0,
+            openings: Openings::new(),
             moves: TcpMoves::default(),
         }
     }
@@ -140,11 +105,7 @@ impl<S: Default> TcpStreams<S> {
             let flow = *flow;
             self.skip_gap(&flow, &mut deliver);
         }
-        while let Some((flow, _)) = self.stalled.oldest().filter(|(_, since)| is_due(**since, now))
-        {
-            let flow = *flow;
-            self.forget_opening(&flow);
-        }
+        self.openings.expire(now);
     }
 
     /// Corrections to earlier outcomes since the last call.
@@ -155,7 +116,7 @@ impl<S: Default> TcpStreams<S> {
     /// Bytes parked out of order, with their overhead.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.parked_bytes.saturating_add(self.openings_parked_bytes)
+        self.parked_bytes.saturating_add(self.openings.parked_bytes())
     }
 
     /// Directions followed, closed ones that are still remembered included.
@@ -181,10 +142,7 @@ impl<S: Default> TcpStreams<S> {
             self.end(&flow, deliver);
             self.followed.remove(&flow);
         }
-        if self.openings.get(&flow).is_none_or(|opening| opening.first_seq != first_seq) {
-            self.forget_opening(&flow);
-            self.open(flow, first_seq);
-        }
+        self.openings.open(flow, first_seq);
         // TCP Fast Open: data may come with the SYN.
         let data = TcpSegment { seq: first_seq, ..segment };
         self.unknown(flow, data, now, wanted, deliver)
@@ -245,54 +203,51 @@ impl<S: Default> TcpStreams<S> {
         };
         if segment.payload.is_empty() || segment.flags.rst {
             if segment.flags.rst || segment.flags.fin {
-                self.forget_opening(&flow);
-            } else if let Some(opening) = self.openings.get_mut(&flow) {
-                opening.control_frames =
-                    opening.control_frames.saturating_add(one_if_not_voip(refused));
+                self.openings.remove(&flow);
+            } else if refused == FrameOutcome::NotVoip {
+                if let Some(opening) = self.openings.get_mut(&flow) {
+                    opening.control_frames = opening.control_frames.saturating_add(1);
+                }
             }
             return refused;
         }
         let interest = wanted(segment.payload);
-        let Some(opening) = self.openings.get_mut(&flow) else {
-            return match interest {
-                Interest::Wanted => self.follow(flow, segment, now, deliver),
-                Interest::NeedMore if segment.payload.len() < TCP_SNIFF_BYTES_MAX => {
-                    self.open(flow, segment.seq);
-                    self.park(flow, segment, now, refused);
-                    refused
-                }
-                _ => refused,
-            };
-        };
-        let next = first_position(opening.first_seq);
-        let position = extend(next, segment.seq);
-        if position < next || position.abs_diff(next) > TCP_WINDOW_BYTES_MAX {
-            // Not what the SYN announced: a keep-alive, or another connection whose SYN was lost.
-            if interest == Interest::Wanted {
-                self.forget_opening(&flow);
+        let standing = self.openings.get(&flow).map(|opening| opening.standing(segment));
+        match (standing, interest) {
+            (None | Some(Standing::Elsewhere), Interest::Wanted) => {
+                self.openings.remove(&flow);
                 return self.follow(flow, segment, now, deliver);
             }
-            return refused;
-        }
-        match interest {
-            Interest::Wanted => {
+            (Some(_), Interest::Wanted) => {
                 self.promote(flow, deliver);
-                return self.place(flow, position, segment, now, deliver);
+                return match self.followed.get(&flow) {
+                    Some(direction) => {
+                        let position = direction.position(segment.seq);
+                        self.place(flow, position, segment, now, deliver)
+                    }
+                    None => refused,
+                };
             }
-            Interest::Unwanted if position == next && opening.parked.is_empty() => {
-                self.forget_opening(&flow);
+            (None, Interest::NeedMore) => self.openings.open(flow, segment.seq),
+            (None | Some(Standing::Elsewhere), _) => return refused,
+            (Some(Standing::First), Interest::Unwanted) => {
+                self.openings.remove(&flow);
                 return refused;
             }
-            _ => self.park(flow, segment, now, refused),
+            (Some(Standing::First | Standing::Later), _) => {}
         }
-        self.judge(flow, refused, wanted, deliver).unwrap_or(refused)
+        self.openings.park(&flow, segment, now);
+        if let Some(opening) = self.openings.get_mut(&flow) {
+            opening.payload_frames = opening.payload_frames.saturating_add(1);
+        }
+        // Undecided until more has come, even when the other direction is SIP.
+        self.judge(flow, wanted, deliver).unwrap_or(FrameOutcome::NotVoip)
     }
 
     /// Asks about what has been gathered of an opening from its first byte on.
     fn judge(
         &mut self,
         flow: FiveTuple,
-        refused: FrameOutcome,
         wanted: &impl Fn(&[u8]) -> Interest,
         deliver: &mut impl FnMut(&FiveTuple, &mut S, &[u8], Continuity),
     ) -> Option<FrameOutcome> {
@@ -303,61 +258,16 @@ impl<S: Default> TcpStreams<S> {
         match wanted(prefix) {
             Interest::Wanted => {
                 // The frame at hand was counted with the opening's, but gets its outcome here.
-                opening.payload_frames =
-                    opening.payload_frames.saturating_sub(one_if_not_voip(refused));
+                opening.payload_frames = opening.payload_frames.saturating_sub(1);
                 self.promote(flow, deliver);
                 return Some(FrameOutcome::Sip);
             }
             Interest::NeedMore if filled < TCP_SNIFF_BYTES_MAX => {}
             _ => {
-                self.forget_opening(&flow);
+                self.openings.remove(&flow);
             }
         }
         None
-    }
-
-    fn open(&mut self, flow: FiveTuple, first_seq: u32) {
-        let opening = Opening { first_seq, ..Opening::default() };
-        if let Some((gone, opening)) = self.openings.insert(flow, opening) {
-            self.stalled.remove(&gone);
-            self.openings_parked_bytes =
-                self.openings_parked_bytes.saturating_sub(opening.parked.charge_bytes());
-        }
-    }
-
-    /// Parks a segment of an opening; `refused` is the outcome that the frame gets.
-    fn park(
-        &mut self,
-        flow: FiveTuple,
-        segment: TcpSegment<'_>,
-        now: PacketTime,
-        refused: FrameOutcome,
-    ) {
-        let Some(opening) = self.openings.get_mut(&flow) else { return };
-        let position = extend(first_position(opening.first_seq), segment.seq);
-        let before = opening.parked.charge_bytes();
-        opening.parked.insert(position, segment.payload, now);
-        let after = opening.parked.charge_bytes();
-        opening.payload_frames = opening.payload_frames.saturating_add(one_if_not_voip(refused));
-        self.openings_parked_bytes =
-            self.openings_parked_bytes.saturating_add(after).saturating_sub(before);
-        if after > TCP_OPENING_BYTES_MAX {
-            self.forget_opening(&flow);
-        } else if !self.stalled.contains(&flow) {
-            self.stalled.insert(flow, now);
-        }
-        while self.openings_parked_bytes > TCP_OPENINGS_PARKED_BYTES_MAX {
-            let Some((&oldest, _)) = self.stalled.oldest() else { break };
-            self.forget_opening(&oldest);
-        }
-    }
-
-    fn forget_opening(&mut self, flow: &FiveTuple) -> Option<Opening> {
-        let opening = self.openings.remove(flow)?;
-        self.stalled.remove(flow);
-        self.openings_parked_bytes =
-            self.openings_parked_bytes.saturating_sub(opening.parked.charge_bytes());
-        Some(opening)
     }
 
     /// Follows a direction from this segment on.
@@ -378,7 +288,7 @@ impl<S: Default> TcpStreams<S> {
         flow: FiveTuple,
         deliver: &mut impl FnMut(&FiveTuple, &mut S, &[u8], Continuity),
     ) {
-        let Some(opening) = self.forget_opening(&flow) else { return };
+        let Some(opening) = self.openings.remove(&flow) else { return };
         let moves = &mut self.moves;
         moves.not_voip_to_sip = moves.not_voip_to_sip.saturating_add(opening.payload_frames);
         moves.not_voip_to_tcp_control =
@@ -521,6 +431,164 @@ fn is_due(since: PacketTime, now: PacketTime) -> bool {
     now.ms_since(since) >= TCP_GAP_TIMEOUT_MS
 }
 
-fn one_if_not_voip(refused: FrameOutcome) -> u64 {
-    u64::from(refused == FrameOutcome::NotVoip)
+#[cfg(test)]
+mod tests {
+    use super::super::frames;
+    use super::super::transport::TcpFlags;
+    use super::*;
+    use crate::base::Protocol;
+
+    const ACK: TcpFlags = TcpFlags { syn: false, fin: false, rst: false };
+    const SYN: TcpFlags = TcpFlags { syn: true, ..ACK };
+    const FIN: TcpFlags = TcpFlags { fin: true, ..ACK };
+
+    /// Streams whose state is what they delivered; a gap is written as `|`.
+    struct Tap {
+        streams: TcpStreams<Vec<u8>>,
+        flow: FiveTuple,
+        heard: Vec<u8>,
+        now: PacketTime,
+    }
+
+    impl Tap {
+        fn new() -> Self {
+            let flow = frames::flow(Protocol::Tcp);
+            let (heard, now) = (Vec::new(), PacketTime::from_ms(0));
+            Self { streams: TcpStreams::new(), flow, heard, now }
+        }
+
+        fn feed(&mut self, seq: u32, flags: TcpFlags, payload: &[u8]) -> FrameOutcome {
+            let segment = TcpSegment { seq, flags, payload, missing_bytes: 0 };
+            self.feed_segment(segment)
+        }
+
+        fn feed_segment(&mut self, segment: TcpSegment<'_>) -> FrameOutcome {
+            let heard = &mut self.heard;
+            let deliver = |_: &FiveTuple, state: &mut Vec<u8>, bytes: &[u8], how| {
+                hear(heard, state, bytes, how);
+            };
+            self.streams.segment(self.flow, segment, self.now, sniff, deliver)
+        }
+
+        fn expire(&mut self, now: PacketTime) {
+            let heard = &mut self.heard;
+            self.streams.expire(now, |_, state, bytes, how| hear(heard, state, bytes, how));
+        }
+
+        fn heard(&self) -> &str {
+            std::str::from_utf8(&self.heard).expect("ASCII")
+        }
+    }
+
+    fn hear(heard: &mut Vec<u8>, state: &mut Vec<u8>, bytes: &[u8], continuity: Continuity) {
+        if continuity == Continuity::Gap {
+            heard.push(b'|');
+        }
+        heard.extend(bytes);
+        state.extend(bytes);
+    }
+
+    fn sniff(bytes: &[u8]) -> Interest {
+        match bytes {
+            [b'S', b'I', b'P', ..] => Interest::Wanted,
+            [] | [b'S'] | [b'S', b'I'] => Interest::NeedMore,
+            _ => Interest::Unwanted,
+        }
+    }
+
+    #[test]
+    fn bytes_come_in_order_across_reordering_overlap_and_the_wrap() {
+        let mut tap = Tap::new();
+        let start = u32::MAX - 4;
+        assert_eq!(tap.feed(start.wrapping_sub(1), SYN, b""), FrameOutcome::NotVoip);
+        assert_eq!(tap.feed(start, ACK, b"SIP/a"), FrameOutcome::Sip);
+        assert_eq!(tap.feed(3, ACK, b"efg"), FrameOutcome::Sip);
+        assert_eq!(tap.feed(4, ACK, b"fg"), FrameOutcome::TcpControl);
+        assert_eq!(tap.heard(), "SIP/a");
+        assert_eq!(tap.feed(start + 4, ACK, b"abcd"), FrameOutcome::Sip);
+        assert_eq!(tap.feed(start, ACK, b"SIP/abc"), FrameOutcome::TcpControl);
+        assert_eq!(tap.feed(6, ACK, b""), FrameOutcome::TcpControl);
+        assert_eq!(tap.feed(5, ACK, b"gh"), FrameOutcome::Sip);
+        assert_eq!((tap.heard(), tap.streams.held_bytes()), ("SIP/abcdefgh", 0));
+        let moves = TcpMoves { not_voip_to_tcp_control: 1, ..TcpMoves::default() };
+        assert_eq!(tap.streams.take_moves(), moves);
+    }
+
+    #[test]
+    fn first_segments_may_be_tiny_or_out_of_order_when_the_syn_was_seen() {
+        let mut tap = Tap::new();
+        tap.feed(99, SYN, b"");
+        assert_eq!(tap.feed(104, ACK, b"late"), FrameOutcome::NotVoip);
+        assert_eq!(tap.feed(100, ACK, b"S"), FrameOutcome::NotVoip);
+        assert_eq!(tap.feed(102, ACK, b"P/"), FrameOutcome::NotVoip);
+        assert_eq!(tap.feed(101, ACK, b"I"), FrameOutcome::Sip);
+        assert_eq!(tap.heard(), "SIP/late");
+        let moves =
+            TcpMoves { not_voip_to_sip: 3, not_voip_to_tcp_control: 1, sip_to_tcp_dropped: 0 };
+        assert_eq!((tap.streams.take_moves(), tap.streams.held_bytes()), (moves, 0));
+    }
+
+    #[test]
+    fn a_gap_is_skipped_exactly_at_its_timeout_and_later_bytes_of_it_are_old() {
+        let mut tap = Tap::new();
+        tap.feed(0, ACK, b"SIP");
+        tap.feed(5, ACK, b"xy");
+        tap.now = PacketTime::from_ms(1_000);
+        tap.feed(8, ACK, b"z");
+        tap.expire(PacketTime::from_ms(TCP_GAP_TIMEOUT_MS - 1));
+        assert_eq!(tap.heard(), "SIP");
+        tap.expire(PacketTime::from_ms(TCP_GAP_TIMEOUT_MS));
+        assert_eq!(tap.heard(), "SIP|xy");
+        assert_eq!(tap.feed(3, ACK, b"lo"), FrameOutcome::TcpControl);
+        tap.expire(PacketTime::MAX);
+        assert_eq!((tap.heard(), tap.streams.held_bytes()), ("SIP|xy|z", 0));
+    }
+
+    #[test]
+    fn a_capture_may_begin_in_mid_connection_and_other_traffic_is_not_kept() {
+        let mut tap = Tap::new();
+        assert_eq!(tap.feed(9, ACK, b"rest of a message"), FrameOutcome::NotVoip);
+        assert_eq!((tap.streams.flows(), tap.streams.held_bytes()), (0, 0));
+        assert_eq!(tap.feed(26, ACK, b"SIP/1"), FrameOutcome::Sip);
+        assert_eq!(tap.feed(31, ACK, b" not like it"), FrameOutcome::Sip);
+        tap.flow = tap.flow.reversed();
+        assert_eq!(tap.feed(7, ACK, b""), FrameOutcome::TcpControl, "acknowledges SIP");
+        assert_eq!(
+            tap.feed(
+                7, ACK, b"
+"
+            ),
+            FrameOutcome::TcpControl,
+            "keep-alive"
+        );
+        assert_eq!(tap.heard(), "SIP/1 not like it");
+    }
+
+    #[test]
+    fn after_fin_a_retransmission_is_old_and_a_new_syn_begins_a_new_stream() {
+        let mut tap = Tap::new();
+        tap.feed(0, ACK, b"SIP");
+        assert_eq!(tap.feed(5, FIN, b"!"), FrameOutcome::Sip);
+        assert_eq!(tap.feed(3, ACK, b"ab"), FrameOutcome::Sip);
+        assert_eq!(tap.feed(0, FIN, b"SIPab!"), FrameOutcome::TcpControl);
+        assert_eq!(tap.heard(), "SIPab!");
+        assert_eq!(tap.feed(70, SYN, b""), FrameOutcome::NotVoip);
+        assert_eq!(tap.feed(71, ACK, b"SIP again"), FrameOutcome::Sip);
+        assert_eq!(tap.feed(70, SYN, b""), FrameOutcome::TcpControl, "the same SYN, late");
+        let direction = tap.streams.followed.get(&tap.flow).expect("followed");
+        assert_eq!(direction.state, b"SIP again", "state begins anew");
+    }
+
+    #[test]
+    fn rst_delivers_what_is_parked_unless_it_is_implausible() {
+        let mut tap = Tap::new();
+        let rst = TcpFlags { rst: true, ..ACK };
+        tap.feed(0, ACK, b"SIP");
+        tap.feed(9, ACK, b"parked");
+        tap.feed(0x4000_0000, rst, b"");
+        assert_eq!(tap.heard(), "SIP");
+        tap.feed(3, rst, b"");
+        assert_eq!((tap.heard(), tap.streams.held_bytes()), ("SIP|parked", 0));
+        assert_eq!(tap.feed(15, ACK, b"more"), FrameOutcome::TcpControl);
+    }
 }
