@@ -511,6 +511,20 @@ mod tests {
     }
 
     #[test]
+    fn a_block_whose_length_leaves_out_its_padding_is_followed_as_if_it_did_not() {
+        let mut writer = Writer::new(ByteOrder::Little);
+        writer.interface(1, 0, &[]);
+        let start = writer.1.len();
+        writer.packet(0, 1, b"odd");
+        writer.packet(0, 2, b"next");
+        // 32 bytes of head and trailer, and 3 of frame.
+        writer.1[start + 4..start + 8].copy_from_slice(&35_u32.to_le_bytes());
+        let (seen, fault) = read_all(&writer.1);
+        assert!(fault.is_none(), "{fault:?}");
+        assert_eq!((seen.len(), &seen[1].3[..]), (2, &b"next"[..]));
+    }
+
+    #[test]
     fn times_beyond_what_fits_are_clamped_not_wrapped() {
         let interface = |resolution, offset_s| Interface {
             link: LinkType::Ethernet,
