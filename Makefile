@@ -64,8 +64,8 @@ fuzz-build:
 	CARGO_TARGET_DIR=target cargo build --manifest-path fuzz/Cargo.toml
 
 lint-lab:
-	for script in tests/lab/*.py tests/lab/lib/*.py; do python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' "$$script"; done
-	if command -v shellcheck >/dev/null; then shellcheck -x -P tests/lab .ci/run tests/lab/lab tests/lab/deps tests/lab/demo tests/lab/judge tests/lab/lib/*.sh; fi
+	for script in tests/lab/judge tests/lab/*.py tests/lab/lib/*.py fuzz/seeds.py; do python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' "$$script"; done
+	if command -v shellcheck >/dev/null; then shellcheck -x -P tests/lab .ci/run tests/lab/lab tests/lab/deps tests/lab/demo tests/lab/lib/*.sh; fi
 
 # Real phones and the 1,000 calls; needs root and a release build.
 lab-test: release

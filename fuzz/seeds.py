@@ -1,0 +1,104 @@
+"""Writes the seed corpus: small, whole inputs of every kind, cut from the project's own captures.
+
+    python3 fuzz/seeds.py
+
+Standard library only. What a fuzzer found later stands beside these under a name of its own.
+"""
+import gzip
+import pathlib
+import struct
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests" / "lab"))
+CAPTURES = HERE.parent / "tests" / "captures"
+
+import wire  # noqa: E402
+
+
+def frames(path):
+    data, at = path.read_bytes(), 24
+    while at < len(data):
+        length = struct.unpack_from("<I", data, at + 8)[0]
+        yield data[at + 16:at + 16 + length]
+        at += 16 + length
+
+
+def seed(target, name, data):
+    folder = HERE / "corpus" / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+
+
+def udp_payload(frame):
+    return frame[42:] if frame[12:14] == b"\x08\x00" and frame[23] == 17 else b""
+
+
+def tcp_payload(frame):
+    if frame[12:14] != b"\x08\x00" or frame[23] != 6:
+        return b""
+    return frame[34 + (frame[46] >> 4) * 4:14 + struct.unpack_from("!H", frame, 16)[0]]
+
+
+def from_phones():
+    pcma = list(frames(CAPTURES / "two-phones-pcma.pcap"))
+    g722 = list(frames(CAPTURES / "two-phones-g722-hold.pcap"))
+    sip = [udp_payload(frame) for frame in pcma if b"SIP/2.0\r\n" in udp_payload(frame)]
+    for number, message in enumerate(sip):
+        seed("sip_message", f"pcma-{number}", message)
+    seed("sip_sdp", "offer", sip[0].split(b"\r\n\r\n", 1)[1])
+    stream = [tcp_payload(frame) for frame in g722 if b"SIP/2.0\r\n" in tcp_payload(frame)]
+    seed("sip_framing", "two-messages", b"".join(stream[:2]))
+    seed("sip_framing", "keep-alive-between", stream[0] + b"\r\n\r\n" + stream[1])
+    # One byte that says how to cut, then the stream: bodies may read it so or not.
+    seed("net_tcp", "frames", b"".join(struct.pack("!H", len(frame)) + frame for frame in g722 if tcp_payload(frame))[:4000])
+    media = [payload for payload in map(udp_payload, pcma) if payload[:1] == b"\x80" and len(payload) == 172]
+    seed("rtp_packet", "pcma", media[0])
+    events = [payload for payload in map(udp_payload, g722) if payload[:1] == b"\x80" and len(payload) == 16]
+    seed("rtp_packet", "telephone-event", events[0])
+    reports = [payload for payload in map(udp_payload, pcma) if len(payload) > 1 and 200 <= payload[1] <= 207 and payload[0] >> 6 == 2]
+    seed("rtcp_packet", "sender-report", reports[0])
+    seed("codec_decoders", "pcma", b"\x08" + media[5][12:])
+    seed("codec_decoders", "g722", b"\x09" + next(p for p in map(udp_payload, g722) if p[:2] == b"\x80\x09")[12:])
+    for name, frame in (("invite", next(f for f in pcma if b"INVITE" in f)), ("rtp", next(f for f in pcma if len(f) == 214)),
+                        ("tcp", next(f for f in g722 if tcp_payload(f))), ("arp", next(f for f in pcma if f[12:14] == b"\x08\x06"))):
+        seed("net_decap", name, frame)
+    head = (CAPTURES / "two-phones-pcma.pcap").read_bytes()[:24]
+    few = b"".join(struct.pack("<IIII", 1, number, len(frame), len(frame)) + frame for number, frame in enumerate(pcma[:3]))
+    seed("capture_files", "micro-little.pcap", head + few)
+    seed("capture_files", "micro-little.pcap.gz", gzip.compress(head + few, mtime=0))
+    seed("capture_files", "cut.pcap", (head + few)[:-7])
+
+
+def by_hand():
+    frame = wire.udp_prefix(("10.0.0.1", 5060), ("10.0.0.2", 5060), 4) + b"\r\n\r\n"
+    seed("net_decap", "vlan", frame[:12] + b"\x81\x00\x00\x64" + frame[12:])
+    seed("net_decap", "qinq", frame[:12] + b"\x88\xa8\x00\x64\x81\x00\x00\xc8" + frame[12:])
+    fragment = bytearray(frame)
+    fragment[20:22] = b"\x20\x00"
+    seed("net_decap", "first-fragment", bytes(fragment))
+    ipv6 = struct.pack("!IHBB", 6 << 28, 12, 17, 64) + bytes(15) + b"\x01" + bytes(15) + b"\x02" + struct.pack("!HHHH", 5060, 5060, 12, 0) + b"\r\n\r\n"
+    seed("net_decap", "ipv6", frame[:12] + b"\x86\xdd" + ipv6)
+    seed("sip_message", "folded", b"OPTIONS sip:a@b SIP/2.0\r\nv: SIP/2.0/UDP c\r\n ;branch=z9hG4bK1\r\nf:<sip:x@y>;tag=1\r\nt:<sip:a@b>\r\ni:1@c\r\nCSeq:1 OPTIONS\r\nl:0\r\n\r\n")
+    seed("sip_sdp", "no-connection", b"v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 0 RTP/AVP 0 8 18\r\na=sendonly\r\n")
+    seed("sip_sdp", "ipv6-bundle", b"v=0\no=- 1 1 IN IP6 ::1\ns=-\nc=IN IP6 2001:db8::1\nt=0 0\na=group:BUNDLE 0 1\nm=audio 9 UDP/TLS/RTP/SAVPF 111\na=rtcp-mux\na=rtpmap:111 opus/48000/2\n")
+    seed("rtp_packet", "extension-csrc-padding", bytes.fromhex("b2 88 ffff 00000000 deadbeef 11111111 22222222 bede0001 10ff0000 d5d5 000002".replace(" ", "")))
+    seed("rtcp_packet", "bye", bytes.fromhex("80c90001deadbeef81cb0001deadbeef"))
+    seed("codec_opus_packet", "silk-20ms", b"\x08\x0b\xe4\xc1\x36\xec\xc5\x80")
+    seed("codec_opus_packet", "celt-code3-vbr", bytes.fromhex("ff820301020304050607"))
+    seed("codec_opus_packet", "dtx", b"\x08")
+    header_big = struct.pack(">IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 65535, 1)
+    seed("capture_files", "nano-big.pcap", header_big + struct.pack(">IIII", 1, 2, len(frame), len(frame)) + frame)
+    # A TPACKET_V3 block of one frame: block descriptor, frame header, link-layer address, frame.
+    header = struct.pack("<IIIIIIHHIIHH8x", 0, 1, 2, len(frame), len(frame), 1, 82, 96, 0, 0, 0, 0) + bytes(34)
+    block = struct.pack("<IIIIIIQIIII", 1, 48, 1, 1, 48, 48 + len(header) + len(frame), 7, 1, 2, 1, 2) + header + frame
+    seed("capture_block", "one-frame", block)
+    section = struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)
+    interface = struct.pack("<IIHHII", 1, 20, 1, 0, 0, 20)
+    padded = frame + bytes(-len(frame) % 4)
+    packet = struct.pack("<IIIIIII", 6, 32 + len(padded), 0, 0, 1, len(frame), len(frame)) + padded + struct.pack("<I", 32 + len(padded))
+    seed("capture_files", "one.pcapng", section + interface + packet)
+
+
+from_phones()
+by_hand()
