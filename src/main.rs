@@ -2,13 +2,10 @@
 
 use std::process::ExitCode;
 
-use callspan::cli::{self, RunError, Runner};
+use callspan::app;
+use callspan::cli::{self, Runner};
 
 fn main() -> ExitCode {
-    // The application takes these two places when it lands.
-    let runner = Runner {
-        replay: |_, _| Err(RunError::failed("replay is not joined to this build yet")),
-        capture: |_, _| Err(RunError::failed("capture is not joined to this build yet")),
-    };
+    let runner = Runner { replay: app::replay, capture: app::capture };
     cli::main(std::env::args_os(), runner)
 }

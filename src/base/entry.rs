@@ -28,8 +28,10 @@ pub enum EntryKind {
     DuplicateRtp,
     /// A control event of the call, as `call::Control` writes it; addresses are zero.
     Control,
-    /// Packets were dropped by us here; payload: their number, u32 LE.
+    /// A packet was dropped by us here.
     Dropped,
+    /// What follows waited for its SDP until this time: older packets, in their own order.
+    Claimed,
 }
 
 impl EntryKind {
@@ -40,6 +42,7 @@ impl EntryKind {
             Self::DuplicateRtp => 2,
             Self::Control => 3,
             Self::Dropped => 4,
+            Self::Claimed => 5,
         }
     }
 
@@ -50,6 +53,7 @@ impl EntryKind {
             2 => Some(Self::DuplicateRtp),
             3 => Some(Self::Control),
             4 => Some(Self::Dropped),
+            5 => Some(Self::Claimed),
             _ => None,
         }
     }

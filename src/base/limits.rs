@@ -100,6 +100,10 @@ pub const LEGS_PER_CALL_MAX: usize = 32;
 /// Media endpoints that one call may claim at once.
 pub const CLAIMS_PER_CALL_MAX: usize = 32;
 
+/// Calls that may announce the same address at once (forks, B2BUAs, ports used again after a lost
+/// BYE); the oldest claim goes, so that a flood of equal INVITEs costs a packet no more than this.
+pub const HOLDERS_PER_ENDPOINT_MAX: usize = 8;
+
 /// RTP streams (SSRC one way) told apart in one call; more are counted in the last.
 pub const STREAMS_PER_CALL_MAX: usize = 64;
 
@@ -157,6 +161,14 @@ pub const HOLD_TIMEOUT_MS: i64 = 3_600_000;
 
 /// An answered call for which no media ever came.
 pub const NO_MEDIA_TIMEOUT_MS: i64 = 1_800_000;
+
+/// After a final rejection a call may still be tried again with the same Call-ID (401, 407, 422,
+/// 488, another branch of a fork); without that it ends as `rejected`, at the rejection.
+pub const RETRY_WAIT_MS: i64 = 5_000;
+
+/// How long an ended call's Call-ID is remembered: retransmissions go on for 64 × T1 = 32 s (RFC
+/// 3261 §17.1.1.2) and must not open the call again.
+pub const ENDED_CALL_MS: i64 = 33_000;
 
 /// How long a flow of an ended call is remembered, so that a late packet is not another call's.
 pub const ENDED_FLOW_MS: i64 = 5_000;

@@ -117,6 +117,13 @@ impl OutcomeCounts {
         }
     }
 
+    /// Takes frames off an outcome that turned out to be wrong; the caller counts them anew.
+    pub fn take_many(&mut self, outcome: FrameOutcome, frames: u64) {
+        if let Some(count) = self.counts.get_mut(outcome.index()) {
+            *count = count.saturating_sub(frames);
+        }
+    }
+
     /// Frames of one outcome.
     #[must_use]
     pub fn get(&self, outcome: FrameOutcome) -> u64 {

@@ -1,3 +1,18 @@
-//! call layer.
+//! Correlates SIP dialogs and their media into calls.
+//!
+//! Purpose: from SIP messages and packet time, say which calls there are, whose media is expected
+//! where, when a call is answered and why it ends. Entry: [`Correlator`].
+//! Invariants: pure: messages and a time in, events out; at most `CALLS_MAX` calls are followed.
+//! Non-goals: RTP itself (see `media`), threads and storage (see `work`).
+//! Sources: RFC 3261 (dialogs), RFC 3264 (offer/answer), RFC 3262 (PRACK), RFC 3311 (UPDATE).
 
+mod correlator;
+mod dialog;
+mod event;
+mod expiry;
+mod media_description;
 pub mod summary;
+mod table;
+
+pub use correlator::{Attributed, Correlator};
+pub use event::{CallEvent, CallFacts, CallOrigin, EndReason, Party};

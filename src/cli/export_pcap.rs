@@ -85,7 +85,9 @@ fn put_media(writer: &mut FrameWriter, entry: &PacketEntry<'_>, counts: &mut Pca
     match entry.kind {
         EntryKind::Rtp | EntryKind::Rtcp => {}
         // Not packets of their own: a doubled frame's header, our own marks.
-        EntryKind::DuplicateRtp | EntryKind::Control | EntryKind::Dropped => return,
+        EntryKind::DuplicateRtp | EntryKind::Control | EntryKind::Dropped | EntryKind::Claimed => {
+            return;
+        }
     }
     match writer.udp(entry.time, entry.source, entry.destination, entry.payload) {
         Ok(()) => counts.media = counts.media.saturating_add(1),

@@ -1,1 +1,25 @@
-//! media layer.
+//! A call's media: two channels on one clock.
+//!
+//! Purpose: from RTP packets and SIP's word on them to 20 ms slots of Opus, gaps with reasons,
+//! digits and quality. Entry: [`CallMedia`].
+//! Invariants: pure; the same packets give the same slots however the visits are cut.
+//! Non-goals: which packets belong to the call (see `rtp::flow_table`), storage, threads.
+//! Sources: RFC 3550, RFC 3264, RFC 7845; docs/time.md tells the story.
+
+mod anchor;
+mod call_media;
+mod decoder;
+mod gaps;
+mod placement;
+mod report;
+mod stream;
+mod stretch;
+mod track;
+mod voice;
+
+pub use call_media::{Band, CallMedia, MediaSettings, MediaSink, StartAt, Store};
+pub use gaps::{Gap, GapReason};
+pub use report::{DigitReport, MediaReport, Recorded, StreamReport};
+pub use stream::StreamKey;
+pub use track::{SLOT_MS, SLOTS_PER_S};
+pub use voice::{VoiceSettings, encoder_settings};

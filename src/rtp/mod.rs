@@ -7,9 +7,11 @@
 
 pub mod classify;
 pub mod extended_seq;
+pub mod flow_table;
 pub mod fuzz;
 pub mod header;
 pub mod loss;
+pub mod plan;
 pub mod quality;
 pub mod reorder;
 pub mod rtcp;

@@ -1,1 +1,24 @@
-//! work layer.
+//! Threads and queues: from frames to archived calls.
+//!
+//! Purpose: the front of each ring, the per-call queues, the work-stealing pool, the archive's
+//! thread, and back-pressure between them. To follow a packet start at [`front`].
+//! Invariants: ownership moves through queues; nothing on the packet path locks or waits, but for
+//! the reader of a replay, which waits for everybody.
+//! Non-goals: what is decided about calls (see `call`, `media`) and starting it all (see `app`).
+//! Sources: none.
+
+pub mod flows;
+pub mod front;
+pub mod orphans;
+pub mod outbox;
+pub mod pool;
+pub mod ports;
+pub mod queue;
+pub mod ready;
+pub mod render;
+pub mod signalling;
+pub mod sink;
+pub mod stats;
+pub mod summary;
+pub mod visit;
+pub mod writer;

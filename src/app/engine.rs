@@ -1,0 +1,262 @@
+//! The parts that replay and capture share: archive, workers, queues, figures.
+//!
+//! Purpose: start them in order, and stop them in the opposite one.
+//! Invariants: the archive is opened before anything is read, and sealed after everything is
+//! written, on failure too.
+//! Non-goals: where frames come from (see `replay`, `capture`).
+//! Sources: none.
+
+use super::resources;
+use crate::archive::{Archive, ArchiveError, DiskOs, RecordKind, Recovered, Writer, WriterOptions};
+use crate::base::limits::{BLOCKS_MAX, CALLS_MAX};
+use crate::base::{OutcomeCounts, RingIndex};
+use crate::call::EndReason;
+use crate::call::summary::CallSummary;
+use crate::cli::options::{Band, Start, Store};
+use crate::cli::report::UnclaimedFlow;
+use crate::cli::{RunError, RunOptions, RunReport};
+use crate::media::{self, MediaSettings, VoiceSettings};
+use crate::work::orphans;
+use crate::work::outbox::{Outbox, WhenFull};
+use crate::work::pool::{Overload, Pool, Shared};
+use crate::work::queue::{BlockPool, Progress};
+use crate::work::ready::Ready;
+use crate::work::signalling::{Joined, KnownIds, Signalling};
+use crate::work::stats::{FrontStats, Stats};
+use crate::work::writer::{ArchiveSender, ArchiveThread};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Blocks of a replay: the reader waits, so that few are enough.
+const REPLAY_BLOCKS: usize = BLOCKS_MAX / 8;
+
+/// How long a shutdown waits for calls that are queued.
+const DRAIN_WAIT: Duration = Duration::from_secs(60);
+
+/// A running engine.
+pub struct Engine {
+    archive: ArchiveThread,
+    pool: Pool,
+    joined: Joined,
+    blocks: Arc<BlockPool>,
+    fronts: Vec<Arc<FrontStats>>,
+    settings: MediaSettings,
+    path: std::path::PathBuf,
+    overload: Overload,
+    began: Instant,
+}
+
+/// What the fronts came to.
+#[derive(Clone, Debug, Default)]
+pub struct FrontsReport {
+    /// Frames received.
+    pub received: u64,
+    /// Frames by outcome.
+    pub outcomes: OutcomeCounts,
+    /// Flows that nobody claimed.
+    pub unclaimed: Vec<(orphans::UnclaimedFlow, &'static str)>,
+    /// Frames that the kernel dropped.
+    pub kernel_dropped: u64,
+    /// Anything else that was lost.
+    pub losses: Vec<String>,
+}
+
+/// The media settings that the options mean.
+pub fn media_settings(options: &RunOptions) -> MediaSettings {
+    MediaSettings {
+        start: match options.start {
+            Start::Answer => media::StartAt::Answer,
+            Start::Media => media::StartAt::Media,
+        },
+        store: match options.store {
+            Store::Opus => media::Store::Opus,
+            Store::Raw => media::Store::Raw,
+            Store::None => media::Store::None,
+        },
+        band: match options.band {
+            Band::Nb => media::Band::Narrow,
+            Band::Wb => media::Band::Wide,
+            Band::Auto => media::Band::Auto,
+        },
+        reorder_window_ms: options.reorder_window_ms,
+        voice: VoiceSettings { bitrate: options.opus_bitrate, complexity: options.opus_complexity },
+    }
+}
+
+impl Engine {
+    /// Opens the archive and starts workers for `rings` fronts.
+    ///
+    /// # Errors
+    /// The archive's, or when the system has no thread to give.
+    pub fn start(options: &RunOptions, rings: usize, overload: Overload) -> Result<Self, RunError> {
+        let (writer, recovered) =
+            Writer::open(DiskOs::new(&options.archive), WriterOptions::default())
+                .map_err(RunError::failed)?;
+        let stats = Arc::new(Stats::default());
+        let thread = ArchiveThread::start(writer, options.commit_interval_ms, Arc::clone(&stats));
+        let archive = thread.map_err(no_thread)?;
+        truncate_ongoing(&archive.sender(), &recovered);
+        let blocks_max = if overload == Overload::Spill { BLOCKS_MAX } else { REPLAY_BLOCKS };
+        let blocks = Arc::new(BlockPool::new(blocks_max));
+        let joined = Joined {
+            archive: archive.sender(),
+            ready: Arc::new(Ready::new(CALLS_MAX)),
+            progress: Arc::new(Progress::new(rings)),
+            stats,
+        };
+        let shared = Shared::new(
+            Arc::clone(&joined.ready),
+            Arc::clone(&joined.progress),
+            Arc::clone(&blocks),
+            Arc::clone(&joined.stats),
+            joined.archive.clone(),
+            overload,
+        );
+        let pool = Pool::start(options.workers, Arc::new(shared)).map_err(no_thread)?;
+        Ok(Self {
+            archive,
+            pool,
+            joined,
+            blocks,
+            fronts: (0..rings).map(|_| Arc::default()).collect(),
+            settings: media_settings(options),
+            path: options.archive.clone(),
+            overload,
+            began: Instant::now(),
+        })
+    }
+
+    /// A correlator for all rings.
+    ///
+    /// # Errors
+    /// When the archive's index cannot be read.
+    pub fn signalling(&self) -> Result<Signalling, RunError> {
+        let known_ids = known_ids(&self.path).map_err(RunError::failed)?;
+        let (settings, rings) = (self.settings, self.fronts.len());
+        Ok(Signalling::new(settings, rings, known_ids, self.joined.clone()))
+    }
+
+    /// The outbox and the figures of one ring.
+    #[must_use]
+    pub fn front_parts(&self, ring: RingIndex) -> (Outbox, Arc<FrontStats>) {
+        let when_full =
+            if self.overload == Overload::Spill { WhenFull::Drop } else { WhenFull::Wait };
+        let outbox = Outbox::new(
+            ring,
+            Arc::clone(&self.blocks),
+            Arc::clone(&self.joined.ready),
+            Arc::clone(&self.joined.progress),
+            when_full,
+        );
+        let stats = self.fronts.get(usize::from(ring.0)).cloned().unwrap_or_default();
+        (outbox, stats)
+    }
+
+    /// Why the archive takes nothing more, where that is so.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.joined.archive.failure().map(str::to_owned)
+    }
+
+    /// What metrics read.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch {
+            stats: Arc::clone(&self.joined.stats),
+            fronts: self.fronts.clone(),
+            blocks: Arc::clone(&self.blocks),
+            archive: self.joined.archive.clone(),
+        }
+    }
+
+    /// Waits for the workers, seals the archive and reports.
+    ///
+    /// # Errors
+    /// The archive's first failure, with the report.
+    pub fn finish(self, fronts: FrontsReport) -> Result<RunReport, RunError> {
+        let deadline = Instant::now() + DRAIN_WAIT;
+        let live = self.overload == Overload::Spill;
+        let archive = self.joined.archive.clone();
+        let left = self
+            .pool
+            .finish(|| archive.failure().is_some() || (live && Instant::now() >= deadline));
+        let sealed = self.archive.finish();
+        let stats = &self.joined.stats;
+        let shutdown = EndReason::ALL.iter().position(|reason| *reason == EndReason::Shutdown);
+        let truncated = shutdown.and_then(|at| stats.calls_ended.get(at));
+        let mut losses = fronts.losses;
+        if left > 0 && sealed.is_ok() {
+            losses.push(format!("{left} calls were not finished in time"));
+        }
+        let (cpu_s, peak_rss_bytes) = resources::used();
+        let report = RunReport {
+            frames_received: fronts.received,
+            kernel_dropped: fronts.kernel_dropped,
+            outcomes: fronts.outcomes,
+            calls_seen: stats.calls_seen.get(),
+            calls_recorded: stats.calls_recorded.get(),
+            calls_truncated: truncated.map_or(0, |figure| figure.get()),
+            unclaimed: fronts.unclaimed.into_iter().map(unclaimed).collect(),
+            losses,
+            cpu_s,
+            wall_s: self.began.elapsed().as_secs_f64(),
+            peak_rss_bytes,
+        };
+        match sealed {
+            Ok(()) => Ok(report),
+            Err(error) => {
+                let report = Some(Box::new(report));
+                Err(RunError { report, ..RunError::failed(error) })
+            }
+        }
+    }
+}
+
+/// What metrics read of an engine.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Figures of workers and archive.
+    pub stats: Arc<Stats>,
+    /// Figures of fronts.
+    pub fronts: Vec<Arc<FrontStats>>,
+    /// Blocks.
+    pub blocks: Arc<BlockPool>,
+    /// The archive's queue.
+    pub archive: ArchiveSender,
+}
+
+fn no_thread(error: std::io::Error) -> RunError {
+    RunError::failed(format_args!("cannot start a thread: {error}; raise the limit on processes"))
+}
+
+fn known_ids(path: &Path) -> Result<KnownIds, ArchiveError> {
+    let archive = Archive::open(path)?;
+    // A read that fails says "not known": the worst that follows is two calls under one id, and
+    // only if both began in the same nanosecond with the same Call-ID.
+    Ok(Box::new(move |id| archive.exists(id).unwrap_or(false)))
+}
+
+/// Calls that were going on when an earlier process was killed are truncated.
+fn truncate_ongoing(archive: &ArchiveSender, recovered: &Recovered) {
+    for segment in &recovered.segments {
+        tracing::warn!(?segment, "an earlier process ended early: its open segment was sealed");
+    }
+    for call in &recovered.ongoing {
+        if let Ok(mut summary) = serde_json::from_str::<CallSummary>(&call.summary_json) {
+            summary.state = "truncated".into();
+            summary.end_reason = Some(EndReason::Shutdown.label().into());
+            archive.append_json(call.id, RecordKind::Summary, &summary);
+        }
+    }
+}
+
+fn unclaimed((flow, reason): (orphans::UnclaimedFlow, &'static str)) -> UnclaimedFlow {
+    UnclaimedFlow {
+        source: flow.key.source.to_string(),
+        destination: flow.key.destination.to_string(),
+        ssrc: flow.key.ssrc.to_string(),
+        packets: flow.frames,
+        reason: reason.to_owned(),
+    }
+}

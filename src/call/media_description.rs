@@ -1,0 +1,139 @@
+//! What one party's SDP says, cut down to what a recorder needs.
+//!
+//! Purpose: turn an SDP body into addresses to claim and formats to decode.
+//! Invariants: a value, compared to notice changes; bounded by the SDP parser's limits.
+//! Non-goals: who offered and who answered (see `dialog`).
+//! Sources: RFC 4566, RFC 3264 §8.4 (hold), RFC 3605 (`a=rtcp`), RFC 5761 §5.1.3 (`a=rtcp-mux`).
+
+use crate::base::limits::CLAIMS_PER_CALL_MAX;
+use crate::base::{Channel, Endpoint};
+use crate::rtp::flow_table::{Claim, ClaimRole};
+use crate::rtp::plan::{MediaFormat, Protection};
+use crate::sip::{Direction, Media, MediaKind, Sdp};
+
+/// One party's media, as its SDP describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MediaDescription {
+    audio: Vec<AudioMedium>,
+    other: Vec<Endpoint>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct AudioMedium {
+    endpoint: Option<Endpoint>,
+    rtcp: Option<Endpoint>,
+    formats: Vec<MediaFormat>,
+    sends: bool,
+    receives: bool,
+    protection: Protection,
+}
+
+impl MediaDescription {
+    /// From a parsed body.
+    #[must_use]
+    pub fn from_sdp(sdp: &Sdp<'_>) -> Self {
+        let mut description = Self::default();
+        for medium in &sdp.media {
+            if medium.kind == MediaKind::Audio {
+                description.audio.push(audio_medium(medium));
+            } else if medium.port != 0 {
+                description.other.extend(medium.address.map(|ip| Endpoint::new(ip, medium.port)));
+            }
+        }
+        description
+    }
+
+    /// The addresses to claim for the party that sent this SDP.
+    pub fn claims(&self, party: Channel, out: &mut Vec<Claim>) {
+        let mut claim = |endpoint, role| {
+            let claim = Claim { endpoint, party, role };
+            if out.len() < CLAIMS_PER_CALL_MAX && !out.contains(&claim) {
+                out.push(claim);
+            }
+        };
+        for medium in &self.audio {
+            if let Some(endpoint) = medium.endpoint {
+                claim(endpoint, ClaimRole::Audio);
+            }
+            if let Some(rtcp) = medium.rtcp {
+                claim(rtcp, ClaimRole::Rtcp);
+            }
+        }
+        for endpoint in &self.other {
+            claim(*endpoint, ClaimRole::NotAudio);
+            claim(endpoint.with_port(endpoint.port.wrapping_add(1)), ClaimRole::NotAudio);
+        }
+    }
+
+    /// Addresses where audio is received.
+    pub fn audio_endpoints(&self) -> impl Iterator<Item = Endpoint> + '_ {
+        self.audio.iter().filter_map(|medium| medium.endpoint)
+    }
+
+    /// Audio formats, in the SDP's order.
+    pub fn formats(&self) -> impl Iterator<Item = &MediaFormat> {
+        self.audio.iter().flat_map(|medium| &medium.formats)
+    }
+
+    /// True when this party says that it sends audio.
+    #[must_use]
+    pub fn sends_audio(&self) -> bool {
+        self.audio.iter().any(|medium| medium.sends)
+    }
+
+    /// True when this party says that it receives audio.
+    #[must_use]
+    pub fn receives_audio(&self) -> bool {
+        self.audio.iter().any(|medium| medium.receives && medium.endpoint.is_some())
+    }
+
+    /// Encrypted when any audio medium is.
+    #[must_use]
+    pub fn protection(&self) -> Protection {
+        let encrypted = self.audio.iter().any(|medium| medium.protection == Protection::Encrypted);
+        if encrypted { Protection::Encrypted } else { Protection::Plain }
+    }
+
+    /// Adds the addresses of the same description as another hop carries it (a proxy that relays
+    /// media rewrites them and keeps the dialog).
+    pub fn merge_hop(&mut self, other: &Self) {
+        for medium in &other.audio {
+            if self.audio.len() < 4 && !self.audio.contains(medium) {
+                self.audio.push(medium.clone());
+            }
+        }
+    }
+}
+
+fn audio_medium(medium: &Media<'_>) -> AudioMedium {
+    let endpoint = medium
+        .address
+        .filter(|_| medium.port != 0)
+        .map(|ip| Endpoint::new(ip, medium.port))
+        .filter(|endpoint| !endpoint.is_unspecified());
+    let rtcp = endpoint.filter(|_| !medium.has_rtcp_mux).map(|rtp| match medium.rtcp {
+        Some(rtcp) => match rtcp.address {
+            Some(ip) => Endpoint::new(ip, rtcp.port),
+            None => rtp.with_port(rtcp.port),
+        },
+        None => rtp.with_port(rtp.port.wrapping_add(1)),
+    });
+    let formats = medium.formats.iter().map(|format| MediaFormat {
+        payload_type: format.payload_type,
+        encoding: format.encoding.clone(),
+        clock_hz: format.clock_hz,
+        channels: format.channels,
+        fmtp: format.fmtp.map_or_else(String::new, |text| String::from_utf8_lossy(text).into()),
+    });
+    let encrypted = medium.protocol.is_encrypted() || medium.crypto_count > 0;
+    let protection = if encrypted { Protection::Encrypted } else { Protection::Plain };
+    let active = medium.port != 0;
+    AudioMedium {
+        endpoint,
+        rtcp,
+        formats: formats.collect(),
+        sends: active && matches!(medium.direction, Direction::SendRecv | Direction::SendOnly),
+        receives: active && matches!(medium.direction, Direction::SendRecv | Direction::RecvOnly),
+        protection,
+    }
+}

@@ -1,0 +1,625 @@
+//! One call's media state: packets and SIP's word in, slots and a report out.
+//!
+//! Purpose: own the streams, tracks and gaps of a call, and say when a slot is complete.
+//! Invariants: input comes in order of time; a slot is handed out `hold` after its end, or never
+//! before there is sound after it; what is decided depends on packet times alone.
+//! Non-goals: queues and threads (see `work`).
+//! Sources: RFC 3264 §8.4 (hold), RFC 3550 §8.2 (SSRC changes), the design's "Traps of the timeline".
+
+use super::decoder::{Meaning, meaning};
+use super::gaps::{Gap, GapLog, GapReason};
+use super::placement::{Content, Held, NoiseSpan, Surface};
+use super::report::{DigitReport, MediaReport, Recorded};
+use super::stream::{Extended, Stream, StreamKey, Timed};
+use super::track::{SLOT_MS, Track};
+use super::voice::{Voice, VoiceSettings};
+use crate::base::limits::{EARLY_MEDIA_BYTES_MAX, GAPS_PER_CALL_MAX, STREAMS_PER_CALL_MAX};
+use crate::base::time::NS_PER_MS;
+use crate::base::{Channel, EntryKind, PacketEntry, PacketTime, Reader};
+use crate::rtp::header::RtpView;
+use crate::rtp::plan::{Control, MediaPlan, MediaState, Protection, ResumePoint};
+use crate::rtp::telephone_event::{Marker, TelephoneEvent};
+
+/// Network jitter that a packet may have and still find its slot, beside the reorder window.
+const JITTER_MS: i64 = 150;
+
+/// A stream of another address takes a channel over after the one before was silent so long.
+const TAKEOVER_MS: i64 = 60;
+
+/// Lag of Opus at all rates for speech: 6.5 ms (312 samples at 48 kHz), which the pre-skip takes off.
+pub const PRE_SKIP_NS: i64 = 6_500_000;
+
+/// From when a call is recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartAt {
+    /// The 2xx.
+    #[default]
+    Answer,
+    /// The first media packet.
+    Media,
+}
+
+/// What is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Store {
+    /// Opus.
+    #[default]
+    Opus,
+    /// RTP as it came.
+    Raw,
+    /// Nothing: measured only.
+    None,
+}
+
+/// Widest band that is encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Band {
+    /// 8 kHz.
+    Narrow,
+    /// 16 kHz.
+    Wide,
+    /// As the codec has it.
+    #[default]
+    Auto,
+}
+
+/// How calls are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediaSettings {
+    /// From when.
+    pub start: StartAt,
+    /// What is kept.
+    pub store: Store,
+    /// Widest band.
+    pub band: Band,
+    /// How long a missing packet is waited for.
+    pub reorder_window_ms: i64,
+    /// Encoder.
+    pub voice: VoiceSettings,
+}
+
+/// What takes a call's output.
+pub trait MediaSink {
+    /// One slot: its number from the recording's start, and an Opus packet of 20 ms a channel.
+    fn slot(&mut self, number: u32, left: &[u8], right: &[u8]);
+
+    /// A packet to be kept as it came.
+    fn raw(&mut self, entry: &PacketEntry<'_>);
+}
+
+#[derive(Debug)]
+struct Side {
+    track: Track,
+    voice: Voice,
+    noise: NoiseSpan,
+    heard: Option<usize>,
+    hold_from_ns: Option<i64>,
+}
+
+/// A call's media.
+#[derive(Debug)]
+pub struct CallMedia {
+    settings: MediaSettings,
+    now: PacketTime,
+    start: Option<PacketTime>,
+    answered: bool,
+    ended_at: Option<PacketTime>,
+    plan: MediaPlan,
+    plan_since: PacketTime,
+    streams: Vec<Stream>,
+    sides: [Side; 2],
+    gaps: GapLog,
+    digits: Vec<DigitReport>,
+    notes: Vec<String>,
+    early: Vec<u8>,
+    next_slot: u32,
+    bytes: u64,
+    recorded: Recorded,
+    packet: (Vec<u8>, Vec<u8>),
+}
+
+impl CallMedia {
+    /// A call before its first packet.
+    #[must_use]
+    pub fn new(settings: MediaSettings) -> Self {
+        let side = || Side {
+            track: Track::new(8_000),
+            voice: Voice::new(settings.voice),
+            noise: NoiseSpan::default(),
+            heard: None,
+            hold_from_ns: None,
+        };
+        Self {
+            settings,
+            now: PacketTime::MIN,
+            start: None,
+            answered: false,
+            ended_at: None,
+            plan: MediaPlan::default(),
+            plan_since: PacketTime::MIN,
+            streams: Vec::new(),
+            sides: [side(), side()],
+            gaps: GapLog::default(),
+            digits: Vec::new(),
+            notes: Vec::new(),
+            early: Vec::new(),
+            next_slot: 0,
+            bytes: 0,
+            recorded: Recorded::Nothing,
+            packet: (Vec::new(), Vec::new()),
+        }
+    }
+
+    /// True once `Control::Ended` was taken: the report is final.
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
+        self.ended_at.is_some()
+    }
+
+    /// Takes one packet at `now`, which is its arrival or, for one that waited for its SDP, the
+    /// moment that it was claimed.
+    pub fn entry(&mut self, now: PacketTime, entry: &PacketEntry<'_>, sink: &mut dyn MediaSink) {
+        if self.is_ended() {
+            return;
+        }
+        self.advance(now, sink);
+        match entry.kind {
+            EntryKind::Control => {
+                if let Ok(control) = serde_json::from_slice(entry.payload) {
+                    self.control(now, &control, sink);
+                }
+            }
+            EntryKind::Rtp if self.holds_early_media() => self.hold(entry),
+            EntryKind::Rtp => self.rtp(entry, sink),
+            EntryKind::DuplicateRtp => self.copy(entry),
+            EntryKind::Dropped => self.dropped(entry),
+            EntryKind::Rtcp if self.settings.store == Store::Raw => self.keep_raw(entry, sink),
+            EntryKind::Rtcp | EntryKind::Claimed => {}
+        }
+    }
+
+    /// Takes SIP's word at `now`.
+    pub fn control(&mut self, now: PacketTime, control: &Control, sink: &mut dyn MediaSink) {
+        if self.is_ended() {
+            return;
+        }
+        self.advance(now, sink);
+        if self.settings.store == Store::Raw {
+            self.keep_control(now, control, sink);
+        }
+        match control {
+            Control::Plan(plan) => self.change_plan(now, plan),
+            Control::Answered => {
+                self.answered = true;
+                if self.settings.start == StartAt::Answer {
+                    self.start = self.start.or(Some(now));
+                }
+                self.play_early(sink);
+            }
+            Control::Ended { at_ns } => self.end(PacketTime::from_ns(*at_ns), sink),
+            Control::Resumed(point) => self.resume(point),
+        }
+    }
+
+    /// Time goes on: gives up what is due, and hands out the slots that are complete.
+    pub fn advance(&mut self, now: PacketTime, sink: &mut dyn MediaSink) {
+        self.now = self.now.max(now);
+        if !self.is_ended() {
+            self.progress(self.now, sink);
+        }
+    }
+
+    fn progress(&mut self, now: PacketTime, sink: &mut dyn MediaSink) {
+        let Some(start) = self.start else { return };
+        let window_ms = self.settings.reorder_window_ms;
+        for index in 0..self.streams.len() {
+            self.with_stream(start, index, |stream, surface| stream.tick(now, window_ms, surface));
+        }
+        let hold_ms = window_ms.saturating_add(JITTER_MS);
+        let passed_ms = now.ms_since(start).saturating_sub(hold_ms);
+        let complete = passed_ms.div_euclid(SLOT_MS);
+        let heard = self.sides.iter().map(|side| side.track.end_slot()).max().unwrap_or(0);
+        self.hand_out(complete.min(heard), sink);
+    }
+
+    /// Where the call stands, for packets that are put aside and, should this process die, are read
+    /// by another.
+    #[must_use]
+    pub fn resume_point(&self) -> Control {
+        Control::Resumed(ResumePoint {
+            plan: self.plan.clone(),
+            answered: self.answered,
+            start_ns: self.start.map(PacketTime::ns),
+            next_slot: self.next_slot,
+        })
+    }
+
+    /// Goes on where another process stopped; ignored by the one that never stopped.
+    fn resume(&mut self, point: &ResumePoint) {
+        if self.start.is_some() || !self.streams.is_empty() {
+            return;
+        }
+        self.plan = point.plan.clone();
+        self.answered = point.answered;
+        self.start = point.start_ns.map(PacketTime::from_ns);
+        self.next_slot = point.next_slot;
+        for side in &mut self.sides {
+            side.track.skip_to(i64::from(point.next_slot));
+        }
+    }
+
+    fn holds_early_media(&self) -> bool {
+        self.settings.start == StartAt::Media && !self.answered
+    }
+
+    fn hold(&mut self, entry: &PacketEntry<'_>) {
+        let at = self.early.len();
+        if at.saturating_add(entry.len_bytes()) > EARLY_MEDIA_BYTES_MAX {
+            self.note("early media beyond 2 MiB was not kept");
+            return;
+        }
+        self.early.resize(at + entry.len_bytes(), 0);
+        let _ = entry.write(&mut self.early[at..]);
+    }
+
+    fn play_early(&mut self, sink: &mut dyn MediaSink) {
+        let early = std::mem::take(&mut self.early);
+        let mut reader = Reader::new(&early);
+        self.answered = true;
+        while let Some(entry) = PacketEntry::read(&mut reader) {
+            if !self.plan.is_loser(entry.source) {
+                self.progress(entry.time, sink);
+                self.rtp(&entry, sink);
+            }
+        }
+    }
+
+    fn change_plan(&mut self, now: PacketTime, plan: &MediaPlan) {
+        self.plan = plan.clone();
+        self.plan_since = now;
+        let Some(start) = self.start else { return };
+        let now_ns = now.ns_since(start);
+        for channel in Channel::BOTH {
+            let held = self.plan.channel(channel).state == MediaState::OnHold;
+            let side = &mut self.sides[channel.index()];
+            match side.hold_from_ns {
+                None if held => side.hold_from_ns = Some(now_ns),
+                Some(from_ns) if !held => {
+                    side.hold_from_ns = None;
+                    let reason = GapReason::Hold;
+                    self.gaps.note(Gap { channel, from_ns, to_ns: now_ns, reason });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn end(&mut self, at: PacketTime, sink: &mut dyn MediaSink) {
+        self.play_early(sink);
+        if let Some(start) = self.start {
+            for index in 0..self.streams.len() {
+                self.with_stream(start, index, |stream, surface| stream.finish(surface));
+            }
+            let end_ns = at.ns_since(start).max(0);
+            for channel in Channel::BOTH {
+                if let Some(from_ns) = self.sides[channel.index()].hold_from_ns.take() {
+                    let reason = GapReason::Hold;
+                    self.gaps.note(Gap { channel, from_ns, to_ns: end_ns, reason });
+                }
+            }
+            let slot_ns = SLOT_MS * NS_PER_MS;
+            // Half a slot for the decoder's delay, so that the last sound is not cut off.
+            let slots = end_ns.saturating_add(PRE_SKIP_NS + slot_ns - 1).div_euclid(slot_ns);
+            let has_sound = self.next_slot > 0
+                || self.sides.iter().any(|side| side.track.end_slot() > side.track.first_slot());
+            if has_sound {
+                self.hand_out(slots, sink);
+            }
+        }
+        self.ended_at = Some(at);
+    }
+
+    /// Hands out all slots before `until`.
+    fn hand_out(&mut self, until: i64, sink: &mut dyn MediaSink) {
+        if self.settings.store != Store::Opus {
+            return;
+        }
+        while i64::from(self.next_slot) < until {
+            let slot_from_ns = i64::from(self.next_slot) * SLOT_MS * NS_PER_MS;
+            let (left, right) = (&mut self.packet.0, &mut self.packet.1);
+            for (side, out) in self.sides.iter_mut().zip([&mut *left, &mut *right]) {
+                out.clear();
+                let rate_hz = side.track.rate_hz();
+                let slot = side.track.take_slot();
+                side.voice.encode(slot, rate_hz, slot_from_ns, &side.noise, out);
+            }
+            let added = left.len().saturating_add(right.len());
+            self.bytes = self.bytes.saturating_add(u64::try_from(added).unwrap_or(0));
+            sink.slot(self.next_slot, left, right);
+            self.recorded = Recorded::Audio;
+            self.next_slot = self.next_slot.saturating_add(1);
+        }
+    }
+
+    fn rtp(&mut self, entry: &PacketEntry<'_>, sink: &mut dyn MediaSink) {
+        let Ok(view) = RtpView::parse(entry.payload) else { return };
+        let channel = entry.channel;
+        let format = self.plan.format(channel, view.payload_type().0);
+        let clock_hz = format.as_ref().map_or(8_000, |format| format.clock_hz);
+        let found = format.as_ref().map_or(Meaning::Undecodable, meaning);
+        let is_audio = matches!(found, Meaning::Audio(_) | Meaning::Undecodable);
+        let index = self.stream(entry, &view, clock_hz);
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if is_audio && stream.codec.is_empty() {
+            let unknown = || format!("PT{}", view.payload_type().0);
+            stream.codec = format.as_ref().map_or_else(unknown, |format| format.encoding.clone());
+        }
+        let timed = if is_audio { Timed::Yes } else { Timed::No };
+        let Some(extended) = stream.measure(entry.time, &view, timed) else { return };
+        let recording = self.answered || self.settings.start == StartAt::Media;
+        if !recording {
+            return;
+        }
+        let start = *self.start.get_or_insert(entry.time);
+        let encrypted = self.plan.channel(channel).protection == Protection::Encrypted;
+        if found == Meaning::Events && !encrypted {
+            self.event(entry, &view, index);
+        }
+        match self.settings.store {
+            Store::None => {}
+            Store::Raw => self.keep_raw(entry, sink),
+            Store::Opus => {
+                let unread = if encrypted {
+                    Some(GapReason::Encrypted)
+                } else if found == Meaning::Undecodable {
+                    Some(GapReason::Undecodable)
+                } else {
+                    None
+                };
+                if let Some(reason) = unread {
+                    self.keep_unread(entry, index, start, reason, sink);
+                }
+                let content = match found {
+                    Meaning::Audio(codec) if !encrypted => Content::Audio(codec),
+                    Meaning::ComfortNoise if !encrypted => Content::ComfortNoise,
+                    _ => Content::Other,
+                };
+                self.record(entry, &view, extended, content, (index, clock_hz, start));
+            }
+        }
+    }
+
+    /// Puts a packet into its stream, if its stream is the one to be heard.
+    fn record(
+        &mut self,
+        entry: &PacketEntry<'_>,
+        view: &RtpView<'_>,
+        extended: Extended,
+        content: Content,
+        (index, clock_hz, start): (usize, u32, PacketTime),
+    ) {
+        if matches!(content, Content::Audio(_)) && !self.take_over(index, entry) {
+            return;
+        }
+        if self.sides[entry.channel.index()].heard != Some(index) {
+            return;
+        }
+        let held = Held {
+            arrival: entry.time,
+            timestamp: extended.timestamp,
+            clock_hz,
+            content,
+            payload: view.payload().to_vec(),
+        };
+        self.hold_interrupted(entry, start);
+        self.with_stream(start, index, |stream, surface| {
+            stream.receive(extended.sequence, held, surface);
+        });
+    }
+
+    /// Whether a stream is heard on its channel. A new SSRC of the same address takes over at once
+    /// (RFC 3550 §8.2: the phone restarted); another address when SDP changed since, or when the one
+    /// heard before has fallen silent. So two hops of the same media are not mixed into one track.
+    fn take_over(&mut self, index: usize, entry: &PacketEntry<'_>) -> bool {
+        let side = &mut self.sides[entry.channel.index()];
+        let Some(heard) = side.heard.filter(|heard| *heard != index) else {
+            side.heard = Some(index);
+            return true;
+        };
+        let (Some(new), Some(old)) = (self.streams.get(index), self.streams.get(heard)) else {
+            return false;
+        };
+        let same_flow =
+            new.key.source == old.key.source && new.key.destination == old.key.destination;
+        let is_newer = new.first > old.first;
+        let silent = entry.time.ms_since(old.last) > TAKEOVER_MS;
+        let moved = is_newer && new.first >= self.plan_since && old.first < self.plan_since;
+        if silent || moved || (same_flow && is_newer) {
+            side.heard = Some(index);
+            return true;
+        }
+        false
+    }
+
+    /// Sound during a hold (music by the phone that is held) ends the gap before it.
+    fn hold_interrupted(&mut self, entry: &PacketEntry<'_>, start: PacketTime) {
+        let at_ns = entry.time.ns_since(start);
+        let channel = entry.channel;
+        if let Some(from_ns) = &mut self.sides[channel.index()].hold_from_ns {
+            let gap = Gap { channel, from_ns: *from_ns, to_ns: at_ns, reason: GapReason::Hold };
+            *from_ns = at_ns.saturating_add(SLOT_MS * NS_PER_MS);
+            self.gaps.note(gap);
+        }
+    }
+
+    fn event(&mut self, entry: &PacketEntry<'_>, view: &RtpView<'_>, index: usize) {
+        let heard = self.sides[entry.channel.index()].heard;
+        let same_flow = |other: usize| {
+            let keys = (self.streams.get(index), self.streams.get(other));
+            matches!(keys, (Some(mine), Some(theirs)) if mine.key.source == theirs.key.source)
+        };
+        if !heard.is_none_or(same_flow) || self.digits.len() >= GAPS_PER_CALL_MAX {
+            return;
+        }
+        let (Some(stream), Some(event)) =
+            (self.streams.get_mut(index), TelephoneEvent::parse(view.payload()))
+        else {
+            return;
+        };
+        let marker = if view.marker() { Marker::Set } else { Marker::Clear };
+        if let Some(digit) = stream.events.on_packet(marker, view.timestamp(), event) {
+            let digit = digit.digit.to_owned();
+            self.digits.push(DigitReport { channel: entry.channel, digit, time: entry.time });
+        }
+    }
+
+    /// Keeps a packet that cannot be decoded, and notes the gap.
+    fn keep_unread(
+        &mut self,
+        entry: &PacketEntry<'_>,
+        index: usize,
+        start: PacketTime,
+        reason: GapReason,
+        sink: &mut dyn MediaSink,
+    ) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let packet_ns = SLOT_MS * NS_PER_MS;
+        let at_ns = entry.time.ns_since(start);
+        let near = at_ns.abs_diff(stream.unread_until_ns) < 200 * NS_PER_MS.unsigned_abs();
+        let from_ns = if near { stream.unread_until_ns } else { at_ns };
+        let to_ns = at_ns.saturating_add(packet_ns).max(from_ns);
+        stream.unread_until_ns = to_ns;
+        let codec = stream.codec.clone();
+        let channel = entry.channel;
+        self.gaps.note(Gap { channel, from_ns, to_ns, reason });
+        let why = match reason {
+            GapReason::Encrypted => "is encrypted (SRTP)".to_owned(),
+            _ => format!("cannot be decoded ({codec})"),
+        };
+        let text = format!("{}: raw RTP kept: it {why}", channel.label());
+        if self.note(&text) {
+            self.keep_control(entry.time, &Control::Plan(self.plan.clone()), sink);
+        }
+        self.keep_raw(entry, sink);
+    }
+
+    fn keep_raw(&mut self, entry: &PacketEntry<'_>, sink: &mut dyn MediaSink) {
+        if self.recorded == Recorded::Nothing {
+            self.recorded = Recorded::Raw;
+        }
+        if self.settings.store == Store::Raw {
+            self.bytes = self.bytes.saturating_add(u64::try_from(entry.len_bytes()).unwrap_or(0));
+        }
+        sink.raw(entry);
+    }
+
+    fn keep_control(&mut self, now: PacketTime, control: &Control, sink: &mut dyn MediaSink) {
+        let nowhere = crate::base::Endpoint { ip: [0; 16], port: 0 };
+        if let Ok(payload) = serde_json::to_vec(control) {
+            sink.raw(&PacketEntry {
+                time: now,
+                source: nowhere,
+                destination: nowhere,
+                kind: EntryKind::Control,
+                channel: Channel::Caller,
+                payload: &payload,
+            });
+        }
+    }
+
+    /// A frame that the front knew as a copy: counted on its stream.
+    fn copy(&mut self, entry: &PacketEntry<'_>) {
+        let Ok(view) = RtpView::parse_header(entry.payload) else { return };
+        let index = self.stream(entry, &view, 8_000);
+        if let Some(stream) = self.streams.get_mut(index) {
+            stream.copies = stream.copies.saturating_add(1);
+        }
+    }
+
+    fn dropped(&mut self, entry: &PacketEntry<'_>) {
+        let Some(start) = self.start else { return };
+        let from_ns = entry.time.ns_since(start);
+        let to_ns = from_ns.saturating_add(SLOT_MS * NS_PER_MS);
+        let (channel, reason) = (entry.channel, GapReason::Dropped);
+        self.gaps.note(Gap { channel, from_ns, to_ns, reason });
+    }
+
+    /// The packet's stream, made where it is new; beyond `STREAMS_PER_CALL_MAX` the last.
+    fn stream(&mut self, entry: &PacketEntry<'_>, view: &RtpView<'_>, clock_hz: u32) -> usize {
+        let key = StreamKey {
+            channel: entry.channel,
+            source: entry.source,
+            destination: entry.destination,
+            ssrc: view.ssrc(),
+        };
+        if let Some(found) = self.streams.iter().rposition(|stream| stream.key == key) {
+            return found;
+        }
+        if self.streams.len() < STREAMS_PER_CALL_MAX {
+            self.streams.push(Stream::new(key, entry.time, clock_hz));
+        } else {
+            self.note("more streams than 64: the rest are counted in the last");
+        }
+        self.streams.len().saturating_sub(1)
+    }
+
+    /// Notes something for people, once; true when it was new.
+    fn note(&mut self, text: &str) -> bool {
+        let is_new = self.notes.len() < 16 && self.notes.iter().all(|note| note != text);
+        if is_new {
+            self.notes.push(text.to_owned());
+        }
+        is_new
+    }
+
+    fn with_stream(
+        &mut self,
+        start: PacketTime,
+        index: usize,
+        work: impl FnOnce(&mut Stream, &mut Surface<'_>),
+    ) {
+        let rate_hz_max = match self.settings.band {
+            Band::Narrow => 8_000,
+            Band::Wide => 16_000,
+            Band::Auto => 48_000,
+        };
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let channel = stream.key.channel;
+        let side = &mut self.sides[channel.index()];
+        let mut surface = Surface {
+            start,
+            channel,
+            track: &mut side.track,
+            gaps: &mut self.gaps,
+            pre_skip_ns: PRE_SKIP_NS,
+            noise: &mut side.noise,
+            rate_hz_max,
+        };
+        work(stream, &mut surface);
+    }
+
+    /// What is told of the call; final once it [`is_ended`](Self::is_ended).
+    #[must_use]
+    pub fn report(&self) -> MediaReport {
+        let end = self.ended_at.unwrap_or(self.now);
+        let len_ns = self.start.map_or(0, |start| end.ns_since(start).max(0));
+        let mut notes = self.notes.clone();
+        for stream in self.streams.iter().filter(|stream| stream.was_transcoded()) {
+            let channel = stream.key.channel.label();
+            let text = format!("{channel}: Opus was transcoded, its packets are not of 20 ms");
+            if !notes.contains(&text) {
+                notes.push(text);
+            }
+        }
+        MediaReport {
+            start: self.start.filter(|_| self.recorded != Recorded::Nothing),
+            len_ns: if self.recorded == Recorded::Nothing { 0 } else { len_ns },
+            recorded: self.recorded,
+            bytes: self.bytes,
+            streams: self.streams.iter().map(Stream::report).collect(),
+            gaps: self.gaps.sorted(len_ns),
+            digits: self.digits.clone(),
+            notes,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What is missing from a recording, and why.
+//!
+//! Purpose: a list of gaps, so that what was not captured never looks like spoken silence.
+//! Invariants: gaps of one channel do not overlap; at most `GAPS_PER_CALL_MAX` are listed, later
+//! ones are added to the last.
+//! Non-goals: concealment: a gap is silent.
+//! Sources: the design's JSON contract (reasons).
+
+use crate::base::Channel;
+use crate::base::limits::GAPS_PER_CALL_MAX;
+use crate::base::time::NS_PER_MS;
+
+/// Why a stretch of a channel is not in the recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapReason {
+    /// Packets never passed the tap.
+    Lost,
+    /// They came after their place had been written.
+    Late,
+    /// SDP announced a hold.
+    Hold,
+    /// A codec that cannot be decoded here.
+    Undecodable,
+    /// SRTP without its keys.
+    Encrypted,
+    /// callspan dropped them under load.
+    Dropped,
+}
+
+impl GapReason {
+    /// As the JSON contract has it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Late => "late",
+            Self::Hold => "hold",
+            Self::Undecodable => "undecodable",
+            Self::Encrypted => "encrypted",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// One gap; times in ns from the start of the recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Whose sound is missing.
+    pub channel: Channel,
+    /// First missing moment.
+    pub from_ns: i64,
+    /// First present one.
+    pub to_ns: i64,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Gaps closer than this are one.
+const MERGE_NS: i64 = NS_PER_MS;
+
+/// The gaps of one call.
+#[derive(Clone, Debug, Default)]
+pub struct GapLog {
+    gaps: Vec<Gap>,
+}
+
+impl GapLog {
+    /// Notes that `[from_ns, to_ns)` of a channel is missing. A moment that is noted twice has the
+    /// later reason: what was lost and then came is late.
+    pub fn note(&mut self, gap: Gap) {
+        let gap = Gap { from_ns: gap.from_ns.max(0), ..gap };
+        if gap.to_ns <= gap.from_ns {
+            return;
+        }
+        self.clear(gap.channel, gap.from_ns, gap.to_ns);
+        let near = |known: &&mut Gap| {
+            known.channel == gap.channel
+                && known.reason == gap.reason
+                && known.from_ns <= gap.to_ns.saturating_add(MERGE_NS)
+                && gap.from_ns <= known.to_ns.saturating_add(MERGE_NS)
+        };
+        // A gap touches only its neighbours in time, which are the last that were noted.
+        if let Some(known) = self.gaps.iter_mut().rev().take(8).find(near) {
+            known.from_ns = known.from_ns.min(gap.from_ns);
+            known.to_ns = known.to_ns.max(gap.to_ns);
+        } else if self.gaps.len() < GAPS_PER_CALL_MAX {
+            self.gaps.push(gap);
+        } else if let Some(last) = self.gaps.last_mut() {
+            last.to_ns = last.to_ns.saturating_add(gap.to_ns - gap.from_ns);
+        }
+    }
+
+    /// Sound stands at `[from_ns, to_ns)` after all.
+    pub fn clear(&mut self, channel: Channel, from_ns: i64, to_ns: i64) {
+        let mut at = self.gaps.len();
+        let mut looked_at = 0;
+        while at > 0 && looked_at < 16 {
+            at -= 1;
+            looked_at += 1;
+            let Some(known) = self.gaps.get(at).copied() else { break };
+            if known.channel != channel || known.to_ns <= from_ns || known.from_ns >= to_ns {
+                continue;
+            }
+            self.gaps.remove(at);
+            let before = Gap { to_ns: from_ns, ..known };
+            let after = Gap { from_ns: to_ns, ..known };
+            for part in [after, before] {
+                if part.to_ns > part.from_ns && self.gaps.len() < GAPS_PER_CALL_MAX {
+                    self.gaps.insert(at, part);
+                }
+            }
+        }
+    }
+
+    /// All gaps up to `end_ns`, in order of time, left channel first.
+    #[must_use]
+    pub fn sorted(&self, end_ns: i64) -> Vec<Gap> {
+        let within = self.gaps.iter().filter(|gap| gap.from_ns < end_ns);
+        let mut gaps: Vec<Gap> =
+            within.map(|gap| Gap { to_ns: gap.to_ns.min(end_ns), ..*gap }).collect();
+        gaps.sort_by_key(|gap| (gap.from_ns, gap.channel));
+        gaps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gap(from_ms: i64, to_ms: i64, reason: GapReason) -> Gap {
+        let (from_ns, to_ns) = (from_ms * NS_PER_MS, to_ms * NS_PER_MS);
+        Gap { channel: Channel::Caller, from_ns, to_ns, reason }
+    }
+
+    #[test]
+    fn neighbours_merge_and_what_came_late_is_no_longer_lost() {
+        let mut log = GapLog::default();
+        log.note(gap(100, 120, GapReason::Lost));
+        log.note(gap(120, 160, GapReason::Lost));
+        assert_eq!(log.sorted(i64::MAX), [gap(100, 160, GapReason::Lost)]);
+        log.note(gap(120, 140, GapReason::Late));
+        let expected = [
+            gap(100, 120, GapReason::Lost),
+            gap(120, 140, GapReason::Late),
+            gap(140, 160, GapReason::Lost),
+        ];
+        assert_eq!(log.sorted(i64::MAX), expected);
+        assert_eq!(log.sorted(110 * NS_PER_MS), [gap(100, 110, GapReason::Lost)]);
+    }
+
+    #[test]
+    fn the_list_is_bounded_and_keeps_the_sum() {
+        let mut log = GapLog::default();
+        for number in 0..(GAPS_PER_CALL_MAX as i64 + 5) {
+            log.note(gap(number * 100, number * 100 + 20, GapReason::Lost));
+        }
+        let gaps = log.sorted(i64::MAX);
+        assert_eq!(gaps.len(), GAPS_PER_CALL_MAX);
+        let sum: i64 = gaps.iter().map(|gap| gap.to_ns - gap.from_ns).sum();
+        assert_eq!(sum, (GAPS_PER_CALL_MAX as i64 + 5) * 20 * NS_PER_MS);
+    }
+}

@@ -1,0 +1,81 @@
+//! What the media layer tells of a finished call.
+//!
+//! Purpose: figures for the summary: streams, gaps, digits, length.
+//! Invariants: values depend on the packets alone, not on how visits were cut.
+//! Non-goals: JSON (see `call::summary`).
+//! Sources: RFC 3550 §6.4.1 (jitter), ITU-T G.107 (MOS).
+
+use super::gaps::Gap;
+use super::stream::StreamKey;
+use crate::base::{Channel, PacketTime};
+
+/// What is in the archive of a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recorded {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Opus audio.
+    Audio,
+    /// RTP as it came.
+    Raw,
+}
+
+/// One stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamReport {
+    /// Which.
+    pub key: StreamKey,
+    /// First packet's arrival.
+    pub first: PacketTime,
+    /// Encoding name.
+    pub codec: String,
+    /// RTP clock.
+    pub clock_hz: u32,
+    /// Packets, duplicates left out.
+    pub packets: u64,
+    /// Never seen.
+    pub lost: u64,
+    /// Too late for their place.
+    pub late: u64,
+    /// Seen again.
+    pub duplicate: u64,
+    /// Out of order.
+    pub reordered: u64,
+    /// Interarrival jitter.
+    pub jitter_ms: f64,
+    /// E-model.
+    pub mos: Option<f64>,
+}
+
+/// One digit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigitReport {
+    /// Who pressed it.
+    pub channel: Channel,
+    /// Its label.
+    pub digit: String,
+    /// When its first packet passed.
+    pub time: PacketTime,
+}
+
+/// A call's media.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MediaReport {
+    /// Second 0 of the recording.
+    pub start: Option<PacketTime>,
+    /// Length, ns.
+    pub len_ns: i64,
+    /// What is in the archive.
+    pub recorded: Recorded,
+    /// Bytes of Opus packets, or of raw entries.
+    pub bytes: u64,
+    /// In order of first packet.
+    pub streams: Vec<StreamReport>,
+    /// In order of time.
+    pub gaps: Vec<Gap>,
+    /// In order of time.
+    pub digits: Vec<DigitReport>,
+    /// For people.
+    pub notes: Vec<String>,
+}

@@ -1,0 +1,175 @@
+//! What SIP said of a call's media, as plain values that the media layer understands.
+//!
+//! Purpose: carry offer/answer results (payload types, directions, hold) from `call` to `media`
+//! without either importing the other, and into raw recordings, where they are needed again.
+//! Invariants: a plan is complete: it replaces the one before it.
+//! Non-goals: SDP text (see `sip::Sdp`), addresses of the table that fronts read (`flow_table`).
+//! Sources: RFC 3264 (offer/answer), RFC 3551 §6 (static payload types), RFC 4566.
+
+use crate::base::{Channel, Endpoint};
+use serde::{Deserialize, Serialize};
+
+/// One payload format: a line of `a=rtpmap`, or a static type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MediaFormat {
+    /// 0–127.
+    pub payload_type: u8,
+    /// Encoding name, upper case.
+    pub encoding: String,
+    /// RTP clock rate.
+    pub clock_hz: u32,
+    /// Audio channels; 1 unless given.
+    pub channels: u8,
+    /// `a=fmtp` parameters, or empty.
+    #[serde(default)]
+    pub fmtp: String,
+}
+
+impl MediaFormat {
+    /// The static assignment of a payload type (RFC 3551 §6), for audio that callspan may meet.
+    #[must_use]
+    pub fn from_static(payload_type: u8) -> Option<Self> {
+        let (encoding, clock_hz, channels) = match payload_type {
+            0 => ("PCMU", 8_000, 1),
+            3 => ("GSM", 8_000, 1),
+            4 => ("G723", 8_000, 1),
+            8 => ("PCMA", 8_000, 1),
+            9 => ("G722", 8_000, 1),
+            10 => ("L16", 44_100, 2),
+            11 => ("L16", 44_100, 1),
+            13 | 19 => ("CN", 8_000, 1),
+            15 => ("G728", 8_000, 1),
+            18 => ("G729", 8_000, 1),
+            _ => return None,
+        };
+        let encoding = encoding.to_owned();
+        Some(Self { payload_type, encoding, clock_hz, channels, fmtp: String::new() })
+    }
+}
+
+/// Whether one party's media is expected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MediaState {
+    /// Media may flow.
+    #[default]
+    Flowing,
+    /// Held by `sendonly`, `inactive` or address 0.0.0.0 (RFC 3264 §8.4).
+    OnHold,
+}
+
+/// Whether payloads can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protection {
+    /// RTP/AVP.
+    #[default]
+    Plain,
+    /// RTP/SAVP and the like: payloads are ciphertext.
+    Encrypted,
+}
+
+/// What one party sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelPlan {
+    /// Formats by the receiver's SDP (which assigns the numbers that are sent to it), then the
+    /// sender's own, for phones that use their own numbers.
+    pub formats: Vec<MediaFormat>,
+    /// Whether sound is expected from this party.
+    pub state: MediaState,
+    /// Whether it can be read.
+    pub protection: Protection,
+}
+
+/// What both parties send, from a moment on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MediaPlan {
+    /// What the caller sends.
+    pub caller: ChannelPlan,
+    /// What the callee sends.
+    pub callee: ChannelPlan,
+    /// Media addresses of fork branches that did not answer; their media is not of this call.
+    #[serde(default)]
+    pub losers: Vec<String>,
+}
+
+impl MediaPlan {
+    /// The plan of one party.
+    #[must_use]
+    pub const fn channel(&self, channel: Channel) -> &ChannelPlan {
+        match channel {
+            Channel::Caller => &self.caller,
+            Channel::Callee => &self.callee,
+        }
+    }
+
+    /// The plan of one party, to change.
+    pub const fn channel_mut(&mut self, channel: Channel) -> &mut ChannelPlan {
+        match channel {
+            Channel::Caller => &mut self.caller,
+            Channel::Callee => &mut self.callee,
+        }
+    }
+
+    /// The format of a payload type sent on a channel: the plan's, or the static assignment.
+    #[must_use]
+    pub fn format(&self, channel: Channel, payload_type: u8) -> Option<MediaFormat> {
+        let formats = &self.channel(channel).formats;
+        let planned = formats.iter().find(|format| format.payload_type == payload_type).cloned();
+        planned.or_else(|| MediaFormat::from_static(payload_type))
+    }
+
+    /// True when packets from `source` belong to a fork's losing branch.
+    #[must_use]
+    pub fn is_loser(&self, source: Endpoint) -> bool {
+        !self.losers.is_empty() && self.losers.contains(&source.to_string())
+    }
+}
+
+/// What a call's media state is told, in order of packet time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Control {
+    /// Offer/answer changed.
+    Plan(MediaPlan),
+    /// The 2xx to the INVITE passed the tap.
+    Answered,
+    /// The call is over; packets after this are not of it.
+    Ended {
+        /// Where the recording ends, ns since the epoch: the BYE, or the end of the last media.
+        at_ns: i64,
+    },
+    /// What follows was put aside under load and begins in the middle of a call.
+    Resumed(ResumePoint),
+}
+
+/// Where a call's media stood when its packets began to be put aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumePoint {
+    /// The plan then.
+    pub plan: MediaPlan,
+    /// Whether the 2xx had passed.
+    pub answered: bool,
+    /// Second 0 of the recording, ns since the epoch, where it had begun.
+    pub start_ns: Option<i64>,
+    /// The next slot to be handed out.
+    pub next_slot: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_overrides_static_types_and_falls_back_to_them() {
+        let mut plan = MediaPlan::default();
+        plan.caller.formats.push(MediaFormat {
+            payload_type: 9,
+            encoding: "OPUS".into(),
+            clock_hz: 48_000,
+            channels: 2,
+            fmtp: String::new(),
+        });
+        let encoding = |channel, number| plan.format(channel, number).map(|found| found.encoding);
+        assert_eq!(encoding(Channel::Caller, 9).as_deref(), Some("OPUS"));
+        assert_eq!(encoding(Channel::Callee, 9).as_deref(), Some("G722"));
+        assert_eq!(encoding(Channel::Callee, 97), None);
+    }
+}

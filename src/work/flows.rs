@@ -1,0 +1,214 @@
+//! Which call each flow belongs to, remembered packet by packet.
+//!
+//! Purpose: one look-up for a known flow; keep a call's late packets out of the next call that
+//! uses the same ports.
+//! Invariants: bounded by `FLOWS_MAX`; an entry is valid for one version of the flow table.
+//! Non-goals: what SDP announced (see `rtp::flow_table`).
+//! Sources: RFC 3550 §8 (SSRC), RFC 3264.
+
+use super::orphans::FlowKey;
+use crate::base::limits::{ENDED_FLOW_MS, FLOWS_MAX};
+use crate::base::{CallIndex, Channel, PacketTime};
+use crate::rtp::flow_table::{ClaimRole, FlowTable, Match};
+use foldhash::fast::RandomState;
+use std::collections::HashMap;
+
+/// Calls that one flow may belong to.
+const TARGETS_MAX: usize = 4;
+
+/// Sequence numbers within which a packet continues a stream.
+const CONTINUES: u16 = 100;
+
+/// Where a flow's packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The call.
+    pub call: CallIndex,
+    /// Who sent the packet.
+    pub sender: Channel,
+    /// What it carries.
+    pub role: ClaimRole,
+}
+
+/// Up to four targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    list: [Option<Target>; TARGETS_MAX],
+}
+
+impl Targets {
+    fn from_matches(matches: &[Match]) -> Self {
+        let mut list = [None; TARGETS_MAX];
+        for (slot, found) in list.iter_mut().zip(matches) {
+            let Match { call, sender, role, .. } = *found;
+            *slot = Some(Target { call, sender, role });
+        }
+        Self { list }
+    }
+
+    /// The targets, oldest claim first.
+    pub fn iter(&self) -> impl Iterator<Item = Target> + '_ {
+        self.list.iter().flatten().copied()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    fn has(&self, call: CallIndex) -> bool {
+        self.iter().any(|target| target.call == call)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flow {
+    targets: Targets,
+    version: u64,
+    last: PacketTime,
+    seq: u16,
+    /// The call that it was of has ended.
+    is_over: bool,
+}
+
+/// What a packet's flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Of these calls.
+    Calls(Targets),
+    /// Of a call that has ended.
+    AfterEnd,
+    /// Nobody's, so far.
+    Unknown,
+}
+
+/// Flows seen lately.
+#[derive(Debug, Default)]
+pub struct Flows {
+    flows: HashMap<FlowKey, Flow, RandomState>,
+    found: Vec<Match>,
+}
+
+impl Flows {
+    /// Whose a packet is. `version` changes whenever the table does.
+    pub fn find(
+        &mut self,
+        key: FlowKey,
+        seq: u16,
+        now: PacketTime,
+        table: &FlowTable,
+        version: u64,
+    ) -> Found {
+        let known = self.flows.get_mut(&key);
+        if let Some(flow) = known {
+            if flow.version == version && !flow.is_over {
+                flow.last = now;
+                flow.seq = seq;
+                return Found::Calls(flow.targets);
+            }
+        }
+        self.resolve(key, seq, now, table, version)
+    }
+
+    #[cold]
+    fn resolve(
+        &mut self,
+        key: FlowKey,
+        seq: u16,
+        now: PacketTime,
+        table: &FlowTable,
+        version: u64,
+    ) -> Found {
+        table.find_all(key.source, key.destination, &mut self.found);
+        let mut targets = Targets::from_matches(&self.found);
+        let before = self.flows.get(&key).copied();
+        if let Some(flow) = before {
+            let recent = now.ms_since(flow.last) <= ENDED_FLOW_MS;
+            let lost_its_call = flow.targets.iter().all(|old| !targets.has(old.call));
+            let continues =
+                seq.wrapping_sub(flow.seq) < CONTINUES || flow.seq.wrapping_sub(seq) < CONTINUES;
+            if recent && lost_its_call && (targets.is_empty() || continues) {
+                let over = Flow { last: now, seq, version, is_over: true, ..flow };
+                self.flows.insert(key, over);
+                return Found::AfterEnd;
+            }
+        }
+        if targets.is_empty() {
+            self.flows.remove(&key);
+            return Found::Unknown;
+        }
+        if let Some(flow) = before.filter(|flow| !flow.is_over) {
+            // A call that still claims an end of a flow that never paused keeps it.
+            let goes_on = now.ms_since(flow.last) < 500 && seq.wrapping_sub(flow.seq) < CONTINUES;
+            for old in flow.targets.iter().filter(|_| goes_on) {
+                let claimed = table.claims(old.call, key.source, key.destination);
+                if claimed && !targets.has(old.call) && old.role == ClaimRole::Audio {
+                    if let Some(free) = targets.list.iter_mut().find(|slot| slot.is_none()) {
+                        *free = Some(old);
+                    }
+                }
+            }
+        }
+        self.make_room(now);
+        if self.flows.len() < FLOWS_MAX {
+            self.flows.insert(key, Flow { targets, version, last: now, seq, is_over: false });
+        }
+        Found::Calls(targets)
+    }
+
+    fn make_room(&mut self, now: PacketTime) {
+        if self.flows.len() >= FLOWS_MAX {
+            self.flows.retain(|_, flow| now.ms_since(flow.last) < 2 * ENDED_FLOW_MS);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Endpoint, Ssrc};
+    use crate::rtp::flow_table::Claim;
+
+    fn at(ms: i64) -> PacketTime {
+        PacketTime::from_ms(ms)
+    }
+
+    fn setup() -> (FlowTable, FlowKey, [Claim; 2]) {
+        let (source, destination) =
+            (Endpoint::v4([10, 0, 0, 1], 4_000), Endpoint::v4([10, 0, 0, 2], 5_000));
+        let claim = |endpoint, party| Claim { endpoint, party, role: ClaimRole::Audio };
+        let claims = [claim(source, Channel::Caller), claim(destination, Channel::Callee)];
+        (FlowTable::default(), FlowKey { source, destination, ssrc: Ssrc(7) }, claims)
+    }
+
+    fn call_of(found: Found) -> Option<CallIndex> {
+        match found {
+            Found::Calls(targets) => targets.iter().next().map(|target| target.call),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn two_calls_that_reuse_a_port_and_even_the_ssrc_never_mix() {
+        let (mut table, key, claims) = setup();
+        let mut flows = Flows::default();
+        table.set(CallIndex(1), &claims, at(0));
+        assert_eq!(call_of(flows.find(key, 500, at(0), &table, 1)), Some(CallIndex(1)));
+        table.remove(CallIndex(1));
+        assert_eq!(flows.find(key, 501, at(20), &table, 2), Found::AfterEnd);
+        table.set(CallIndex(2), &claims, at(30));
+        // A last packet of the first call, on its way when the second began.
+        assert_eq!(flows.find(key, 502, at(40), &table, 3), Found::AfterEnd);
+        // The second call's phone starts anew.
+        assert_eq!(call_of(flows.find(key, 9_000, at(60), &table, 3)), Some(CallIndex(2)));
+        assert_eq!(call_of(flows.find(key, 9_001, at(80), &table, 3)), Some(CallIndex(2)));
+    }
+
+    #[test]
+    fn an_unknown_flow_stays_unknown_until_it_is_announced() {
+        let (mut table, key, claims) = setup();
+        let mut flows = Flows::default();
+        assert_eq!(flows.find(key, 1, at(0), &table, 0), Found::Unknown);
+        table.set(CallIndex(3), &claims, at(10));
+        assert_eq!(call_of(flows.find(key, 2, at(20), &table, 1)), Some(CallIndex(3)));
+    }
+}

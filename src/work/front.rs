@@ -1,0 +1,400 @@
+//! The front: one frame in, one outcome counted.
+//!
+//! Purpose: take frames of one ring apart, send SIP to the correlator and copy RTP, once, into its
+//! call's queue.
+//! Invariants: every frame ends in one outcome or waits in the orphan buffer; nothing here decodes,
+//! locks, logs or reads a clock, and media allocates nothing once blocks and tables have grown.
+//! Non-goals: SIP's meaning (see `signalling`), order within a stream (see `media`).
+//! Sources: RFC 3261 §18, RFC 5761 §4 (RTP or RTCP), RFC 3550.
+
+use super::flows::{Flows, Found, Target, Targets};
+use super::orphans::{FlowKey, Orphans, UnclaimedFlow};
+use super::outbox::{Outbox, Pushed};
+use super::signalling::TableUpdate;
+use super::stats::FrontStats;
+use crate::base::{
+    Channel, EntryKind, FiveTuple, Frame, FrameOutcome, FrameSink, OutcomeCounts, PacketEntry,
+    PacketTime, Ssrc,
+};
+use crate::net::{Continuity, Decap, Decapped, Interest, Sighting, TcpSegment, TcpStreams};
+use crate::rtp::classify::{Datagram, classify};
+use crate::rtp::flow_table::{ClaimRole, FlowTable};
+use crate::rtp::header::RtpView;
+use crate::sip::{Framer, Gap, Likeness, looks_like_sip};
+use std::sync::Arc;
+
+/// Where a front sends SIP.
+pub trait SipPort {
+    /// Takes one message; the outcome of its frame.
+    fn message(&mut self, time: PacketTime, flow: FiveTuple, bytes: &[u8]) -> FrameOutcome;
+
+    /// Time goes on.
+    fn tick(&mut self, now: PacketTime);
+
+    /// Takes the next update for the front's tables.
+    fn update(&mut self) -> Option<TableUpdate>;
+}
+
+/// One front.
+pub struct Front<P: SipPort> {
+    /// Apart from the rest, since what it hands out is borrowed from it.
+    decap: Decap,
+    rest: Rest<P>,
+}
+
+/// What takes packets apart from frames.
+struct Rest<P: SipPort> {
+    port: P,
+    tcp: TcpStreams<Framer>,
+    table: FlowTable,
+    version: u64,
+    flows: Flows,
+    orphans: Orphans,
+    outbox: Outbox,
+    outcomes: OutcomeCounts,
+    received: u64,
+    now: PacketTime,
+    stats: Arc<FrontStats>,
+}
+
+/// A UDP packet that is RTP or RTCP.
+#[derive(Clone, Copy)]
+struct MediaPacket<'a> {
+    time: PacketTime,
+    flow: FiveTuple,
+    payload: &'a [u8],
+    sighting: Sighting,
+}
+
+impl<P: SipPort> Front<P> {
+    /// A front that has seen nothing yet.
+    #[must_use]
+    pub fn new(port: P, outbox: Outbox, stats: Arc<FrontStats>) -> Self {
+        let rest = Rest {
+            port,
+            tcp: TcpStreams::new(),
+            table: FlowTable::default(),
+            version: 0,
+            flows: Flows::default(),
+            orphans: Orphans::default(),
+            outbox,
+            outcomes: OutcomeCounts::default(),
+            received: 0,
+            now: PacketTime::MIN,
+            stats,
+        };
+        Self { decap: Decap::new(), rest }
+    }
+
+    /// Between blocks: timers, hand-over of blocks that are old enough, figures.
+    ///
+    /// `now`: the source's time, where it is silent.
+    pub fn between(&mut self, now: PacketTime) {
+        let given_up = self.decap.expire(now.max(self.rest.now));
+        self.rest.move_fragments(given_up);
+        self.rest.between(now);
+    }
+
+    /// The end of the input: nothing waits any more. The correlator's timers are the caller's.
+    pub fn finish(&mut self) {
+        let given_up = self.decap.expire(PacketTime::MAX);
+        self.rest.move_fragments(given_up);
+        self.rest.finish();
+    }
+
+    /// The way to the correlator.
+    pub const fn port(&mut self) -> &mut P {
+        &mut self.rest.port
+    }
+
+    /// The latest frame's time.
+    #[must_use]
+    pub const fn now(&self) -> PacketTime {
+        self.rest.now
+    }
+
+    /// Frames by outcome, so far.
+    #[must_use]
+    pub const fn outcomes(&self) -> &OutcomeCounts {
+        &self.rest.outcomes
+    }
+
+    /// Frames received, so far.
+    #[must_use]
+    pub const fn received(&self) -> u64 {
+        self.rest.received
+    }
+
+    /// The flows that carry most of what nobody claimed, with the likely reason.
+    #[must_use]
+    pub fn unclaimed(&self, most: usize) -> Vec<(UnclaimedFlow, &'static str)> {
+        let flows = self.rest.orphans.biggest_unclaimed(most);
+        flows.into_iter().map(|flow| (flow.clone(), self.rest.likely_reason(flow.key))).collect()
+    }
+}
+
+impl<P: SipPort> Rest<P> {
+    fn between(&mut self, now: PacketTime) {
+        self.now = self.now.max(now);
+        let time = self.now;
+        self.port.tick(time);
+        self.apply_updates();
+        self.orphans.expire(time);
+        self.resolve_orphans();
+        let port = &mut self.port;
+        self.tcp.expire(time, |flow, framer, bytes, continuity| {
+            feed(framer, bytes, continuity, |message| {
+                port.message(time, *flow, message);
+            });
+        });
+        self.apply_tcp_moves();
+        self.apply_updates();
+        self.outbox.hand_over_old(time);
+        self.publish();
+    }
+
+    fn finish(&mut self) {
+        self.apply_updates();
+        self.orphans.expire(PacketTime::MAX);
+        self.resolve_orphans();
+        self.outbox.finish();
+        self.publish();
+    }
+
+    fn likely_reason(&self, key: FlowKey) -> &'static str {
+        if self.outcomes.get(FrameOutcome::Sip) == 0 {
+            "no SIP was seen at all"
+        } else if self.table.knows_port(key.destination) || self.table.knows_port(key.source) {
+            "SDP announced the port at another address (NAT)"
+        } else {
+            "no SDP announced its addresses"
+        }
+    }
+
+    fn publish(&self) {
+        self.stats.publish(self.received, self.orphans.waiting(), &self.outcomes);
+    }
+
+    fn resolve_orphans(&mut self) {
+        for (outcome, frames) in self.orphans.take_resolved().outcomes() {
+            self.outcomes.add_many(outcome, frames);
+        }
+    }
+
+    fn move_fragments(&mut self, given_up: u64) {
+        self.outcomes.take_many(FrameOutcome::Fragment, given_up);
+        self.outcomes.add_many(FrameOutcome::FragmentDropped, given_up);
+    }
+
+    fn apply_updates(&mut self) {
+        while let Some(update) = self.port.update() {
+            match update {
+                TableUpdate::Opened(slot) => self.outbox.open(slot),
+                TableUpdate::Forgotten(call) => {
+                    self.table.remove(call);
+                    self.outbox.close(call);
+                }
+                TableUpdate::Claims(call, claims, time) => {
+                    self.table.set(call, &claims, time);
+                    self.version = self.version.wrapping_add(1);
+                    for claim in claims.iter() {
+                        self.claim_orphans(claim.endpoint, time);
+                    }
+                }
+            }
+        }
+    }
+
+    fn claim_orphans(&mut self, endpoint: crate::base::Endpoint, time: PacketTime) {
+        let Self { orphans, flows, table, outbox, outcomes, version, .. } = self;
+        orphans.claim(endpoint, |key, entry| {
+            let Ok(view) = RtpView::parse_header(entry.payload) else { return false };
+            match flows.find(key, view.seq(), entry.time, table, *version) {
+                Found::Unknown => false,
+                Found::AfterEnd => {
+                    outcomes.add(FrameOutcome::AfterEnd);
+                    true
+                }
+                Found::Calls(targets) => {
+                    let mut outcome = FrameOutcome::Rtp;
+                    for target in targets.iter() {
+                        outbox.mark_claimed(target.call, time);
+                        outcome = deliver(outbox, target, *entry);
+                    }
+                    outcomes.add(outcome);
+                    true
+                }
+            }
+        });
+    }
+
+    fn datagram(&mut self, packet: MediaPacket<'_>) -> Option<FrameOutcome> {
+        if looks_like_sip(packet.payload) == Likeness::Yes {
+            if packet.sighting == Sighting::Repeated {
+                return Some(FrameOutcome::Duplicate);
+            }
+            let outcome = self.port.message(packet.time, packet.flow, packet.payload);
+            self.apply_updates();
+            return Some(outcome);
+        }
+        match classify(packet.payload) {
+            Datagram::Rtp => self.rtp(packet),
+            Datagram::Rtcp => Some(self.rtcp(packet)),
+            _ if packet.sighting == Sighting::Repeated => Some(FrameOutcome::Duplicate),
+            _ => Some(FrameOutcome::NotVoip),
+        }
+    }
+
+    fn segment(
+        &mut self,
+        time: PacketTime,
+        flow: FiveTuple,
+        segment: TcpSegment<'_>,
+    ) -> FrameOutcome {
+        let port = &mut self.port;
+        let mut refused = None;
+        let wanted = |bytes: &[u8]| match looks_like_sip(bytes) {
+            Likeness::Yes => Interest::Wanted,
+            Likeness::Maybe => Interest::NeedMore,
+            Likeness::No => Interest::Unwanted,
+        };
+        let outcome =
+            self.tcp.segment(flow, segment, time, wanted, |flow, framer, bytes, continuity| {
+                feed(framer, bytes, continuity, |message| {
+                    let outcome = port.message(time, *flow, message);
+                    if outcome != FrameOutcome::Sip {
+                        refused = Some(outcome);
+                    }
+                });
+            });
+        self.apply_tcp_moves();
+        self.apply_updates();
+        match refused {
+            Some(refused) if outcome == FrameOutcome::Sip => refused,
+            _ => outcome,
+        }
+    }
+
+    /// Frames of a TCP direction that was not known to be SIP when they came.
+    fn apply_tcp_moves(&mut self) {
+        let moves = self.tcp.take_moves();
+        let mut shift = |from, to, frames| {
+            self.outcomes.take_many(from, frames);
+            self.outcomes.add_many(to, frames);
+        };
+        shift(FrameOutcome::NotVoip, FrameOutcome::Sip, moves.not_voip_to_sip);
+        shift(FrameOutcome::NotVoip, FrameOutcome::TcpControl, moves.not_voip_to_tcp_control);
+        shift(FrameOutcome::Sip, FrameOutcome::TcpDropped, moves.sip_to_tcp_dropped);
+    }
+
+    fn rtp(&mut self, packet: MediaPacket<'_>) -> Option<FrameOutcome> {
+        let MediaPacket { time, flow, payload, sighting } = packet;
+        let Ok(view) = RtpView::parse_header(payload) else { return Some(FrameOutcome::NotVoip) };
+        let FiveTuple { source, destination, .. } = flow;
+        let key = FlowKey { source, destination, ssrc: view.ssrc() };
+        let is_copy = sighting == Sighting::Repeated;
+        let (kind, payload) = match sighting {
+            Sighting::First => (EntryKind::Rtp, payload),
+            Sighting::Repeated => (EntryKind::DuplicateRtp, view.header_bytes()),
+        };
+        let channel = Channel::Caller;
+        let entry = PacketEntry { time, source, destination, kind, channel, payload };
+        let found = self.flows.find(key, view.seq(), time, &self.table, self.version);
+        let outcome = match found {
+            Found::Calls(targets) => self.deliver_all(&targets, entry),
+            Found::AfterEnd => FrameOutcome::AfterEnd,
+            Found::Unknown if is_copy => FrameOutcome::Duplicate,
+            Found::Unknown => {
+                self.orphans.keep(key, &entry);
+                self.resolve_orphans();
+                return None;
+            }
+        };
+        Some(if is_copy { FrameOutcome::Duplicate } else { outcome })
+    }
+
+    fn deliver_all(&mut self, targets: &Targets, entry: PacketEntry<'_>) -> FrameOutcome {
+        let mut outcome = FrameOutcome::Rtp;
+        for target in targets.iter() {
+            outcome = deliver(&mut self.outbox, target, entry);
+        }
+        outcome
+    }
+
+    fn rtcp(&mut self, packet: MediaPacket<'_>) -> FrameOutcome {
+        if packet.sighting == Sighting::Repeated {
+            return FrameOutcome::Duplicate;
+        }
+        let FiveTuple { source, destination, .. } = packet.flow;
+        let Some(found) = self.table.find(source, destination) else {
+            let key = FlowKey { source, destination, ssrc: Ssrc(0) };
+            self.orphans.count_unclaimed(key, 1);
+            return FrameOutcome::UnclaimedRtp;
+        };
+        if found.role == ClaimRole::NotAudio {
+            return FrameOutcome::NotAudio;
+        }
+        let entry = PacketEntry {
+            time: packet.time,
+            source,
+            destination,
+            kind: EntryKind::Rtcp,
+            channel: found.sender,
+            payload: packet.payload,
+        };
+        match self.outbox.push(found.call, &entry) {
+            Pushed::Taken => FrameOutcome::Rtcp,
+            Pushed::Full => FrameOutcome::QueueFull,
+            Pushed::NoCall => FrameOutcome::CallLimit,
+        }
+    }
+}
+
+/// Hands a packet to one call.
+fn deliver(outbox: &mut Outbox, target: Target, entry: PacketEntry<'_>) -> FrameOutcome {
+    match target.role {
+        ClaimRole::Loser => return FrameOutcome::LosingFork,
+        ClaimRole::NotAudio => return FrameOutcome::NotAudio,
+        ClaimRole::Audio | ClaimRole::Rtcp => {}
+    }
+    let entry = PacketEntry { channel: target.sender, ..entry };
+    match outbox.push(target.call, &entry) {
+        Pushed::Taken => FrameOutcome::Rtp,
+        Pushed::Full => FrameOutcome::QueueFull,
+        Pushed::NoCall => FrameOutcome::CallLimit,
+    }
+}
+
+fn feed(framer: &mut Framer, bytes: &[u8], continuity: Continuity, on_message: impl FnMut(&[u8])) {
+    let gap = match continuity {
+        Continuity::Contiguous => Gap::Contiguous,
+        Continuity::Gap => Gap::Gap,
+    };
+    framer.feed(bytes, gap, on_message);
+}
+
+impl<P: SipPort> FrameSink for Front<P> {
+    fn frame(&mut self, frame: Frame<'_>) {
+        let rest = &mut self.rest;
+        rest.received = rest.received.wrapping_add(1);
+        let time = frame.time.max(rest.now);
+        rest.now = time;
+        rest.port.tick(time);
+        rest.apply_updates();
+        let outcome = match self.decap.frame(&frame) {
+            Decapped::Done(outcome) => Some(outcome),
+            Decapped::Udp { flow, payload, sighting, .. } => {
+                rest.datagram(MediaPacket { time, flow, payload, sighting })
+            }
+            Decapped::Tcp { sighting: Sighting::Repeated, .. } => Some(FrameOutcome::Duplicate),
+            Decapped::Tcp { flow, segment, .. } => Some(rest.segment(time, flow, segment)),
+        };
+        if let Some(outcome) = outcome {
+            rest.outcomes.add(outcome);
+        }
+        let given_up = self.decap.take_dropped();
+        if given_up > 0 {
+            self.rest.move_fragments(given_up);
+        }
+    }
+}

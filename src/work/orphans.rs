@@ -1,0 +1,312 @@
+//! RTP that came before its SDP.
+//!
+//! Purpose: keep it for two seconds, in case the SDP is only a little behind (an answer in the ACK,
+//! SIP over another ring).
+//! Invariants: bytes and packets are bounded, for one flow and for all; the oldest flow goes whole;
+//! every packet that is kept comes out once: claimed, unclaimed or dropped.
+//! Non-goals: whose it is (see `rtp::flow_table`).
+//! Sources: RFC 3264 §5.1 (media may arrive before the answer).
+
+use crate::base::limits::{
+    ORPHAN_BYTES_MAX, ORPHAN_WAIT_MS, ORPHANS_PER_FLOW_MAX, UNCLAIMED_FLOWS_MAX,
+};
+use crate::base::{Endpoint, FrameOutcome, PacketEntry, PacketTime, Reader, Ssrc};
+use foldhash::fast::RandomState;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// A flow: both addresses and the SSRC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowKey {
+    /// Sender.
+    pub source: Endpoint,
+    /// Receiver.
+    pub destination: Endpoint,
+    /// Synchronization source.
+    pub ssrc: Ssrc,
+}
+
+#[derive(Debug)]
+struct OrphanFlow {
+    serial: u64,
+    first: PacketTime,
+    packets: VecDeque<(PacketTime, Vec<u8>)>,
+    bytes: usize,
+    /// It had packets that nobody claimed: more of the same is no surprise.
+    is_known_unclaimed: bool,
+}
+
+/// One flow that nobody claimed, for the report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnclaimedFlow {
+    /// Which.
+    pub key: FlowKey,
+    /// Its frames.
+    pub frames: u64,
+}
+
+/// What became of packets that had waited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resolved {
+    /// Nobody claimed them in time.
+    pub unclaimed: u64,
+    /// They met the cap.
+    pub dropped: u64,
+}
+
+/// The orphan buffer of one front.
+#[derive(Debug, Default)]
+pub struct Orphans {
+    flows: HashMap<FlowKey, OrphanFlow, RandomState>,
+    by_endpoint: HashMap<Endpoint, Vec<FlowKey>, RandomState>,
+    by_age: BTreeMap<u64, FlowKey>,
+    /// Packets in order of arrival: what expires next.
+    order: VecDeque<(PacketTime, FlowKey)>,
+    serial: u64,
+    bytes: usize,
+    resolved: Resolved,
+    unclaimed: HashMap<FlowKey, u64, RandomState>,
+}
+
+impl Orphans {
+    /// Keeps a packet; `entry.channel` has no meaning yet.
+    pub fn keep(&mut self, key: FlowKey, entry: &PacketEntry<'_>) {
+        if !self.flows.contains_key(&key) {
+            self.open(key, entry.time);
+        }
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        if flow.packets.len() >= ORPHANS_PER_FLOW_MAX {
+            if let Some((_, oldest)) = flow.packets.pop_front() {
+                flow.bytes -= oldest.len();
+                self.bytes -= oldest.len();
+                let lost = if flow.is_known_unclaimed {
+                    &mut self.resolved.unclaimed
+                } else {
+                    &mut self.resolved.dropped
+                };
+                *lost += 1;
+            }
+        }
+        let mut bytes = vec![0; entry.len_bytes()];
+        if entry.write(&mut bytes).is_none() {
+            self.resolved.dropped += 1;
+            return;
+        }
+        flow.bytes += bytes.len();
+        self.bytes += bytes.len();
+        flow.packets.push_back((entry.time, bytes));
+        self.order.push_back((entry.time, key));
+        while self.bytes > ORPHAN_BYTES_MAX {
+            let Some((_, oldest)) = self.by_age.pop_first() else { break };
+            self.drop_flow(oldest);
+        }
+    }
+
+    /// Hands the packets of every flow that touches `endpoint` to `claim`, oldest flow first.
+    pub fn claim(
+        &mut self,
+        endpoint: Endpoint,
+        mut claim: impl FnMut(FlowKey, &PacketEntry<'_>) -> bool,
+    ) {
+        let mut keys = self.by_endpoint.get(&endpoint).cloned().unwrap_or_default();
+        keys.sort_by_key(|key| self.flows.get(key).map(|flow| flow.serial));
+        for key in keys {
+            let Some(flow) = self.flows.get(&key) else { continue };
+            let mut is_claimed = false;
+            for (_, bytes) in &flow.packets {
+                if let Some(entry) = PacketEntry::read(&mut Reader::new(bytes)) {
+                    is_claimed = claim(key, &entry);
+                    if !is_claimed {
+                        break;
+                    }
+                }
+            }
+            if is_claimed {
+                self.forget(key);
+            }
+        }
+    }
+
+    /// Gives up packets that have waited long enough.
+    pub fn expire(&mut self, now: PacketTime) {
+        while let Some((time, key)) = self.order.front().copied() {
+            if now.ms_since(time) < ORPHAN_WAIT_MS {
+                break;
+            }
+            self.order.pop_front();
+            let Some(flow) = self.flows.get_mut(&key) else { continue };
+            if flow.packets.front().is_none_or(|(first, _)| *first > time) {
+                continue;
+            }
+            if let Some((_, bytes)) = flow.packets.pop_front() {
+                flow.bytes -= bytes.len();
+                self.bytes -= bytes.len();
+                flow.is_known_unclaimed = true;
+                self.resolved.unclaimed += 1;
+                let is_empty = flow.packets.is_empty();
+                self.count_unclaimed(key, 1);
+                if is_empty {
+                    self.forget(key);
+                }
+            }
+        }
+    }
+
+    /// What became of packets since the last call.
+    pub fn take_resolved(&mut self) -> Resolved {
+        std::mem::take(&mut self.resolved)
+    }
+
+    /// Packets that still wait.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        let waiting = self.flows.values().map(|flow| flow.packets.len()).sum::<usize>();
+        u64::try_from(waiting).unwrap_or(u64::MAX)
+    }
+
+    /// The flows that carry most of what nobody claimed, biggest first.
+    #[must_use]
+    pub fn biggest_unclaimed(&self, most: usize) -> Vec<UnclaimedFlow> {
+        let mut flows: Vec<UnclaimedFlow> = self
+            .unclaimed
+            .iter()
+            .map(|(key, frames)| UnclaimedFlow { key: *key, frames: *frames })
+            .collect();
+        flows.sort_by_key(|flow| (std::cmp::Reverse(flow.frames), flow.key));
+        flows.truncate(most);
+        flows
+    }
+
+    /// Counts frames of a flow that nobody claimed.
+    pub fn count_unclaimed(&mut self, key: FlowKey, frames: u64) {
+        if self.unclaimed.len() < UNCLAIMED_FLOWS_MAX || self.unclaimed.contains_key(&key) {
+            *self.unclaimed.entry(key).or_default() += frames;
+        }
+    }
+
+    fn open(&mut self, key: FlowKey, first: PacketTime) {
+        self.serial += 1;
+        let is_known_unclaimed = self.unclaimed.contains_key(&key);
+        let flow = OrphanFlow {
+            serial: self.serial,
+            first,
+            packets: VecDeque::new(),
+            bytes: 0,
+            is_known_unclaimed,
+        };
+        self.flows.insert(key, flow);
+        self.by_age.insert(self.serial, key);
+        for endpoint in [key.source, key.destination] {
+            self.by_endpoint.entry(endpoint).or_default().push(key);
+        }
+    }
+
+    fn drop_flow(&mut self, key: FlowKey) {
+        let Some(flow) = self.flows.get(&key) else { return };
+        let frames = u64::try_from(flow.packets.len()).unwrap_or(0);
+        if flow.is_known_unclaimed {
+            self.resolved.unclaimed += frames;
+            self.count_unclaimed(key, frames);
+        } else {
+            self.resolved.dropped += frames;
+        }
+        self.forget(key);
+    }
+
+    fn forget(&mut self, key: FlowKey) {
+        let Some(flow) = self.flows.remove(&key) else { return };
+        debug_assert!(flow.first.ns() != i64::MAX);
+        self.bytes -= flow.bytes;
+        self.by_age.remove(&flow.serial);
+        for endpoint in [key.source, key.destination] {
+            if let Some(keys) = self.by_endpoint.get_mut(&endpoint) {
+                keys.retain(|known| *known != key);
+                if keys.is_empty() {
+                    self.by_endpoint.remove(&endpoint);
+                }
+            }
+        }
+    }
+}
+
+impl Resolved {
+    /// As outcomes.
+    pub fn outcomes(self) -> [(FrameOutcome, u64); 2] {
+        [(FrameOutcome::UnclaimedRtp, self.unclaimed), (FrameOutcome::OrphanDropped, self.dropped)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Channel, EntryKind};
+
+    fn endpoint(port: u16) -> Endpoint {
+        Endpoint::v4([10, 0, 0, 1], port)
+    }
+
+    fn key(port: u16) -> FlowKey {
+        FlowKey { source: endpoint(port), destination: endpoint(1), ssrc: Ssrc(9) }
+    }
+
+    fn entry(port: u16, ms: i64, payload: &[u8]) -> PacketEntry<'_> {
+        PacketEntry {
+            time: PacketTime::from_ms(ms),
+            source: endpoint(port),
+            destination: endpoint(1),
+            kind: EntryKind::Rtp,
+            channel: Channel::Caller,
+            payload,
+        }
+    }
+
+    #[test]
+    fn what_is_claimed_in_time_comes_out_once_and_in_order() {
+        let mut orphans = Orphans::default();
+        for ms in [0, 20, 40] {
+            orphans.keep(key(5), &entry(5, ms, b"rtp"));
+        }
+        let mut times = Vec::new();
+        orphans.claim(endpoint(1), |_, entry| {
+            times.push(entry.time.ns() / 1_000_000);
+            true
+        });
+        assert_eq!(times, [0, 20, 40]);
+        orphans.expire(PacketTime::MAX);
+        assert_eq!((orphans.take_resolved(), orphans.bytes), (Resolved::default(), 0));
+    }
+
+    #[test]
+    fn what_nobody_claims_is_unclaimed_after_two_seconds() {
+        let mut orphans = Orphans::default();
+        orphans.keep(key(5), &entry(5, 0, b"rtp"));
+        orphans.keep(key(5), &entry(5, 1_000, b"rtp"));
+        orphans.expire(PacketTime::from_ms(ORPHAN_WAIT_MS - 1));
+        assert_eq!(orphans.take_resolved().unclaimed, 0);
+        orphans.expire(PacketTime::from_ms(ORPHAN_WAIT_MS));
+        assert_eq!((orphans.take_resolved().unclaimed, orphans.waiting()), (1, 1));
+        orphans.expire(PacketTime::MAX);
+        assert_eq!(orphans.biggest_unclaimed(5), [UnclaimedFlow { key: key(5), frames: 2 }]);
+        assert!(orphans.flows.is_empty() && orphans.by_endpoint.is_empty());
+    }
+
+    #[test]
+    fn a_flood_meets_the_caps_and_every_packet_is_counted() {
+        let mut orphans = Orphans::default();
+        let payload = [0; 60_000];
+        let mut kept = 0;
+        for flow in 0..400_u16 {
+            orphans.keep(key(flow + 10), &entry(flow + 10, 0, &payload));
+            kept += 1;
+        }
+        for _ in 0..(ORPHANS_PER_FLOW_MAX + 7) {
+            orphans.keep(key(5), &entry(5, 1, b"small"));
+            kept += 1;
+        }
+        assert!(orphans.bytes <= ORPHAN_BYTES_MAX);
+        let dropped = orphans.take_resolved().dropped;
+        assert!(dropped > 100, "{dropped}");
+        assert_eq!(orphans.waiting() + dropped, kept);
+        orphans.expire(PacketTime::MAX);
+        assert_eq!(orphans.take_resolved().unclaimed + dropped, kept);
+    }
+}

@@ -1,0 +1,106 @@
+//! Figures that threads publish and metrics read.
+//!
+//! Purpose: one place of relaxed atomics, so that a scrape costs the packet path nothing.
+//! Invariants: counters only grow; fronts publish once a block, not once a frame.
+//! Non-goals: Prometheus (see `ops::metrics`).
+//! Sources: none.
+
+use crate::base::{FrameOutcome, OutcomeCounts};
+use crate::call::EndReason;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter or gauge.
+#[derive(Debug, Default)]
+pub struct Figure(AtomicU64);
+
+impl Figure {
+    /// Adds to it.
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Takes from it.
+    pub fn sub(&self, amount: u64) {
+        self.0.fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    /// Replaces it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Reads it.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one front publishes.
+#[derive(Debug, Default)]
+pub struct FrontStats {
+    /// Frames received.
+    pub received: Figure,
+    /// Frames that wait in the orphan buffer.
+    pub parked: Figure,
+    /// Kernel drops of the ring.
+    pub kernel_dropped: Figure,
+    /// Frames the kernel saw.
+    pub kernel_seen: Figure,
+    outcomes: [Figure; FrameOutcome::COUNT],
+}
+
+impl FrontStats {
+    /// Publishes a front's counts.
+    pub fn publish(&self, received: u64, parked: u64, outcomes: &OutcomeCounts) {
+        for ((_, count), figure) in outcomes.iter().zip(&self.outcomes) {
+            figure.set(count);
+        }
+        self.parked.set(parked);
+        self.received.set(received);
+    }
+
+    /// The counts as published.
+    #[must_use]
+    pub fn outcomes(&self) -> OutcomeCounts {
+        let mut counts = OutcomeCounts::default();
+        for (outcome, figure) in FrameOutcome::ALL.iter().zip(&self.outcomes) {
+            counts.add_many(*outcome, figure.get());
+        }
+        counts
+    }
+}
+
+/// Upper ends of the classes in which commits are counted, in milliseconds; the last is open.
+pub const COMMIT_BOUNDS_MS: [u64; 11] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000];
+
+/// What everything else publishes.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Calls that began.
+    pub calls_seen: Figure,
+    /// Calls that ended, by reason, in the order of `EndReason::ALL`.
+    pub calls_ended: [Figure; EndReason::ALL.len()],
+    /// Calls that go on.
+    pub calls_live: Figure,
+    /// Calls that are not finished: live, or waiting for a worker.
+    pub calls_open: Figure,
+    /// Calls with audio or raw RTP in the archive.
+    pub calls_recorded: Figure,
+    /// Visits of workers.
+    pub visits: Figure,
+    /// Time that workers spent in visits, ns: decoding and encoding.
+    pub visit_ns: Figure,
+    /// Slots encoded: 20 ms of two channels each.
+    pub slots: Figure,
+    /// Bytes put aside under load.
+    pub spilled_bytes: Figure,
+    /// Bytes committed to the archive.
+    pub archive_bytes: Figure,
+    /// Commits.
+    pub archive_commits: Figure,
+    /// Time in commits, ns.
+    pub archive_commit_ns: Figure,
+    /// How long commits took.
+    pub archive_commit_buckets: [Figure; COMMIT_BOUNDS_MS.len() + 1],
+}

@@ -1,0 +1,127 @@
+//! A call's summary: SIP's facts and the media report as one object.
+//!
+//! Purpose: fill `call::summary::CallSummary`, the contract's JSON.
+//! Invariants: the same facts and report give the same bytes; numbers are rounded, so that they
+//! print alike everywhere.
+//! Non-goals: where it is stored (see `archive`).
+//! Sources: the design's JSON contract.
+
+use crate::base::rfc3339::format_utc;
+use crate::base::time::NS_PER_S;
+use crate::base::{CallId, Channel, PacketTime};
+use crate::call::summary::{
+    CallSummary, DtmfSummary, GapSummary, PartySummary, RecordingSummary, StreamSummary,
+};
+use crate::call::{CallFacts, EndReason, Party};
+use crate::media::{Gap, MediaReport, Recorded, StreamReport};
+
+/// A call that goes on.
+#[must_use]
+pub fn summarise_ongoing(id: CallId, facts: &CallFacts) -> CallSummary {
+    summarise(id, facts, &MediaReport::default())
+}
+
+/// A call, ended or not.
+#[must_use]
+pub fn summarise(id: CallId, facts: &CallFacts, report: &MediaReport) -> CallSummary {
+    let (state, ended_at, end_reason) = match facts.ended {
+        None => ("ongoing", None, None),
+        Some((at, EndReason::Shutdown)) => ("truncated", Some(at), Some(EndReason::Shutdown)),
+        Some((at, reason)) => ("ended", Some(at), Some(reason)),
+    };
+    let since = report.start.unwrap_or(facts.started_at);
+    let second = |time: PacketTime| round(time.ns_since(since) as f64 / NS_PER_S as f64, 6);
+    CallSummary {
+        id: id.to_string(),
+        sip_call_ids: vec![facts.sip_call_id.clone()],
+        state: state.into(),
+        started_at: format_utc(facts.started_at.ns()),
+        answered_at: facts.answered_at.map(|at| format_utc(at.ns())),
+        ended_at: ended_at.map(|at| format_utc(at.ns())),
+        end_reason: end_reason.map(|reason| reason.label().into()),
+        status_code: facts.status_code,
+        origin: facts.origin.label().into(),
+        verdict: verdict(report).into(),
+        caller: party(&facts.caller),
+        callee: party(&facts.callee),
+        recording: recording(report),
+        streams: report.streams.iter().map(stream).collect(),
+        gaps: report.gaps.iter().map(gap).collect(),
+        dtmf: report
+            .digits
+            .iter()
+            .map(|digit| DtmfSummary {
+                channel: digit.channel.label().into(),
+                digit: digit.digit.clone(),
+                at_s: second(digit.time),
+            })
+            .collect(),
+        notes: report.notes.clone(),
+    }
+}
+
+fn verdict(report: &MediaReport) -> &'static str {
+    let has = |channel: Channel| report.streams.iter().any(|stream| stream.key.channel == channel);
+    match (has(Channel::Caller), has(Channel::Callee)) {
+        (true, true) => "both",
+        (true, false) => "caller_only",
+        (false, true) => "callee_only",
+        (false, false) => "none",
+    }
+}
+
+fn party(party: &Party) -> PartySummary {
+    let Party { uri, number, name } = party.clone();
+    PartySummary { uri, number, name }
+}
+
+fn recording(report: &MediaReport) -> RecordingSummary {
+    let (state, channels) = match report.recorded {
+        Recorded::Nothing => ("none", 0),
+        Recorded::Audio => ("stored", 2),
+        Recorded::Raw => ("raw", 2),
+    };
+    RecordingSummary {
+        state: state.into(),
+        started_at: report.start.map(|at| format_utc(at.ns())),
+        seconds: seconds(report.len_ns),
+        bytes: report.bytes,
+        channels,
+    }
+}
+
+fn stream(report: &StreamReport) -> StreamSummary {
+    StreamSummary {
+        channel: report.key.channel.label().into(),
+        codec: report.codec.clone(),
+        clock_hz: report.clock_hz,
+        ssrc: report.key.ssrc.to_string(),
+        source: report.key.source.to_string(),
+        destination: report.key.destination.to_string(),
+        packets: report.packets,
+        lost: report.lost,
+        late: report.late,
+        duplicate: report.duplicate,
+        reordered: report.reordered,
+        jitter_ms: round(report.jitter_ms, 3),
+        mos: report.mos.map(|mos| round(mos, 2)),
+    }
+}
+
+fn gap(gap: &Gap) -> GapSummary {
+    GapSummary {
+        channel: gap.channel.label().into(),
+        at_s: seconds(gap.from_ns),
+        seconds: seconds(gap.to_ns.saturating_sub(gap.from_ns)),
+        reason: gap.reason.label().into(),
+    }
+}
+
+fn seconds(ns: i64) -> f64 {
+    round(ns as f64 / NS_PER_S as f64, 6)
+}
+
+fn round(value: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (value * scale).round() / scale
+}

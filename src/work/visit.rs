@@ -1,0 +1,229 @@
+//! One visit of a worker to a call.
+//!
+//! Purpose: merge the call's queues and controls by time, feed the call's media, and hand what
+//! comes out to the archive writer.
+//! Invariants: only what lies before every producer's progress is taken, so the result does not
+//! depend on when visits happen; a call is finished once, with one summary.
+//! Non-goals: which call is next (see `pool`).
+//! Sources: none.
+
+use super::queue::{Block, BlockPool, CallSlot};
+use super::sink::BatchSink;
+use super::summary::summarise;
+use super::writer::ArchiveSender;
+use crate::archive::RecordKind;
+use crate::base::{EntryKind, PacketEntry, PacketTime, Reader};
+use crate::media::{CallMedia, MediaReport, MediaSettings};
+use crate::rtp::plan::Control;
+use std::collections::VecDeque;
+
+/// What a visitor owns of a call.
+#[derive(Debug)]
+pub struct CallWork {
+    /// Its media.
+    pub media: CallMedia,
+    rings: Vec<RingInput>,
+    controls: VecDeque<(PacketTime, Control)>,
+    spill: Spill,
+}
+
+/// Blocks of one ring, as far as they are read.
+#[derive(Debug, Default)]
+struct RingInput {
+    blocks: VecDeque<Box<Block>>,
+    offset: usize,
+    /// The latest time of this ring: older packets behind it were claimed then.
+    latest: Option<PacketTime>,
+}
+
+/// Whether some of the call's packets were put aside into the archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Spill {
+    #[default]
+    None,
+    /// Records of kind `Spill` hold what comes before the queues.
+    Pending,
+}
+
+/// Whether workers keep up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// They do: transcode, and what was spilled too.
+    Normal,
+    /// They do not: put packets aside as they are.
+    Overload,
+}
+
+/// What a visit left.
+#[derive(Debug)]
+pub enum Visited {
+    /// The call goes on.
+    Open,
+    /// The call is finished; its report.
+    Finished(Box<MediaReport>),
+}
+
+impl CallWork {
+    /// A call before its first packet.
+    #[must_use]
+    pub fn new(settings: MediaSettings, rings: usize) -> Self {
+        Self {
+            media: CallMedia::new(settings),
+            rings: (0..rings).map(|_| RingInput::default()).collect(),
+            controls: VecDeque::new(),
+            spill: Spill::None,
+        }
+    }
+
+    /// Takes what has come before `safe`.
+    pub fn visit(
+        &mut self,
+        slot: &CallSlot,
+        safe: PacketTime,
+        load: Load,
+        pool: &BlockPool,
+        archive: &ArchiveSender,
+    ) -> Visited {
+        self.collect(slot);
+        let mut sink = BatchSink::new(slot.id, archive);
+        if load == Load::Overload {
+            self.put_aside(safe, pool, &mut sink);
+            return Visited::Open;
+        }
+        if self.spill == Spill::Pending {
+            self.take_back(slot, archive, &mut sink);
+        }
+        while self.step(safe, pool, &mut sink) {}
+        self.media.advance(safe, &mut sink);
+        sink.flush();
+        if !self.media.is_ended() {
+            return Visited::Open;
+        }
+        let report = self.media.report();
+        if let Some(facts) = slot.take_facts() {
+            let summary = summarise(slot.id, &facts, &report);
+            archive.append_json(slot.id, RecordKind::Summary, &summary);
+        }
+        Visited::Finished(Box::new(report))
+    }
+
+    /// Gives all blocks back; the call is over.
+    pub fn release(&mut self, slot: &CallSlot, pool: &BlockPool) {
+        self.collect(slot);
+        for block in self.rings.iter_mut().flat_map(|ring| ring.blocks.drain(..)) {
+            pool.give(block);
+        }
+    }
+
+    fn collect(&mut self, slot: &CallSlot) {
+        for (number, ring) in self.rings.iter_mut().enumerate() {
+            while let Some(block) = slot.pop(number) {
+                ring.blocks.push_back(block);
+            }
+        }
+        while let Some(control) = slot.pop_control() {
+            self.controls.push_back(control);
+        }
+    }
+
+    /// Takes the next packet or control; false when nothing before `safe` is left.
+    fn step(&mut self, safe: PacketTime, pool: &BlockPool, sink: &mut BatchSink<'_>) -> bool {
+        let ring = self.next_ring();
+        let packet_time = ring.map(|(_, time)| time);
+        if let Some((time, _)) = self.controls.front() {
+            // At the same time SIP's word comes first: it may be what claims the packet.
+            if packet_time.is_none_or(|packet| *time <= packet) {
+                if *time >= safe {
+                    return false;
+                }
+                if let Some((time, control)) = self.controls.pop_front() {
+                    self.media.control(time, &control, sink);
+                }
+                return true;
+            }
+        }
+        let Some((number, time)) = ring.filter(|(_, time)| *time < safe) else { return false };
+        let Some(ring) = self.rings.get_mut(number) else { return false };
+        ring.latest = Some(time);
+        if let Some(entry) = ring.peek() {
+            self.media.entry(time, &entry, sink);
+        }
+        ring.advance(pool);
+        true
+    }
+
+    /// The ring whose next packet is the oldest, and that packet's time.
+    fn next_ring(&self) -> Option<(usize, PacketTime)> {
+        let heads = self.rings.iter().enumerate().filter_map(|(number, ring)| {
+            let entry = ring.peek()?;
+            let time = ring.latest.map_or(entry.time, |latest| latest.max(entry.time));
+            Some((number, time))
+        });
+        heads.min_by_key(|(number, time)| (*time, *number))
+    }
+
+    /// Overload: packets and controls go into the archive as they are, in order.
+    fn put_aside(&mut self, safe: PacketTime, pool: &BlockPool, sink: &mut BatchSink<'_>) {
+        if self.spill == Spill::None {
+            sink.spill_control(safe, &self.media.resume_point());
+            self.spill = Spill::Pending;
+        }
+        loop {
+            let ring = self.next_ring();
+            let packet_time = ring.map(|(_, time)| time);
+            match self.controls.front() {
+                Some((time, _)) if packet_time.is_none_or(|packet| *time <= packet) => {
+                    if let Some((time, control)) = self.controls.pop_front() {
+                        sink.spill_control(time, &control);
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            let Some((number, time)) = ring else { break };
+            let Some(ring) = self.rings.get_mut(number) else { break };
+            ring.latest = Some(time);
+            if let Some(entry) = ring.peek() {
+                sink.spill(&entry);
+            }
+            ring.advance(pool);
+        }
+        sink.flush();
+    }
+
+    /// The load fell: what was put aside is taken back, in order, before what came after it.
+    fn take_back(&mut self, slot: &CallSlot, archive: &ArchiveSender, sink: &mut BatchSink<'_>) {
+        self.spill = Spill::None;
+        let mut latest = PacketTime::MIN;
+        for body in archive.take_back(slot.id) {
+            let mut reader = Reader::new(&body);
+            while let Some(entry) = PacketEntry::read(&mut reader) {
+                latest = latest.max(entry.time);
+                self.media.entry(latest, &entry, sink);
+                if entry.kind == EntryKind::Control && self.media.is_ended() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl RingInput {
+    fn peek(&self) -> Option<PacketEntry<'_>> {
+        let block = self.blocks.front()?;
+        let rest = block.bytes().get(self.offset..).unwrap_or_default();
+        PacketEntry::read(&mut Reader::new(rest))
+    }
+
+    fn advance(&mut self, pool: &BlockPool) {
+        let len_bytes = self.peek().map_or(usize::MAX, |entry| entry.len_bytes());
+        self.offset = self.offset.saturating_add(len_bytes);
+        let is_read = self.blocks.front().is_none_or(|block| self.offset >= block.bytes().len());
+        if is_read {
+            self.offset = 0;
+            if let Some(block) = self.blocks.pop_front() {
+                pool.give(block);
+            }
+        }
+    }
+}
