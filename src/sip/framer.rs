@@ -19,7 +19,7 @@
 
 use memchr::memchr;
 
-use super::lines::{HeaderLines, decimal, is_same_header, split_around, trim};
+use super::lines::{Essential, HeaderLines, decimal, split_around, trim};
 use super::start_line::{StartLine, is_start_line};
 use super::{Likeness, Method, looks_like_sip};
 use crate::base::limits::{SIP_MESSAGE_BYTES_MAX, SIP_METHOD_BYTES_MAX, SIP_START_LINE_BYTES_MAX};
@@ -269,10 +269,14 @@ impl Framer {
         let (mut declared_len, mut content_type) = (None, None);
         let (_, lines) = split_around(headers, memchr(b'\n', headers).unwrap_or(headers.len()));
         for line in HeaderLines::new(lines) {
-            if declared_len.is_none() && is_same_header(line.name, b"Content-Length") {
-                declared_len = Some(decimal(trim(line.value)));
-            } else if content_type.is_none() && is_same_header(line.name, b"Content-Type") {
-                content_type = Some(trim(line.value));
+            match Essential::of(line.name) {
+                Some(Essential::ContentLength) if declared_len.is_none() => {
+                    declared_len = Some(decimal(trim(line.value)));
+                }
+                Some(Essential::ContentType) if content_type.is_none() => {
+                    content_type = Some(trim(line.value));
+                }
+                _ => {}
             }
         }
         let end = match (declared_len.flatten(), content_type) {
