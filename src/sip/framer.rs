@@ -19,7 +19,7 @@
 
 use memchr::memchr;
 
-use super::lines::{HeaderLines, decimal, is_same_header, split_around, trim};
+use super::lines::{Essential, HeaderLines, decimal, split_around, trim};
 use super::start_line::{StartLine, is_start_line};
 use super::{Likeness, Method, looks_like_sip};
 use crate::base::limits::{SIP_MESSAGE_BYTES_MAX, SIP_METHOD_BYTES_MAX, SIP_START_LINE_BYTES_MAX};
@@ -83,6 +83,8 @@ enum BodyEnd {
 enum InnerLines {
     /// A start line cannot be part of the body.
     Watch,
+    /// It is SDP: not even the beginning of a start line can be part of the body.
+    WatchLast,
     /// The body may carry SIP.
     Ignore,
 }
@@ -157,8 +159,9 @@ impl Framer {
         self.state = State::Between;
     }
 
-    /// Bytes held for a message that is not whole yet; below
-    /// `limits::SIP_MESSAGE_BYTES_MAX` after every feed.
+    /// Bytes held for a message that is not whole yet; after every feed at most
+    /// `limits::SIP_MESSAGE_BYTES_MAX`, and a start line's limit more while the end of an SDP body
+    /// is in doubt.
     #[must_use]
     pub fn buffered(&self) -> usize {
         self.held.len()
@@ -269,10 +272,14 @@ impl Framer {
         let (mut declared_len, mut content_type) = (None, None);
         let (_, lines) = split_around(headers, memchr(b'\n', headers).unwrap_or(headers.len()));
         for line in HeaderLines::new(lines) {
-            if declared_len.is_none() && is_same_header(line.name, b"Content-Length") {
-                declared_len = Some(decimal(trim(line.value)));
-            } else if content_type.is_none() && is_same_header(line.name, b"Content-Type") {
-                content_type = Some(trim(line.value));
+            match Essential::of(line.name) {
+                Some(Essential::ContentLength) if declared_len.is_none() => {
+                    declared_len = Some(decimal(trim(line.value)));
+                }
+                Some(Essential::ContentType) if content_type.is_none() => {
+                    content_type = Some(trim(line.value));
+                }
+                _ => {}
             }
         }
         let end = match (declared_len.flatten(), content_type) {
@@ -290,6 +297,9 @@ impl Framer {
         };
         let inner = match (end, content_type) {
             (BodyEnd::At(_), Some(kind)) if may_carry_sip(kind) => InnerLines::Ignore,
+            (BodyEnd::At(_), Some(kind)) if begins_with(kind, b"application/sdp") => {
+                InnerLines::WatchLast
+            }
             _ => InnerLines::Watch,
         };
         self.state = State::Body(search, Body { end, inner });
@@ -302,7 +312,7 @@ impl Framer {
             BodyEnd::NextStartLine => (SIP_MESSAGE_BYTES_MAX, false),
         };
         let watched = rest.get(..end_max).unwrap_or(rest);
-        if body.inner == InnerLines::Watch {
+        if body.inner != InnerLines::Ignore {
             while let Some(end) = search.line_end(watched) {
                 if is_start_line(search.line(watched, end)) {
                     return Step::Message(search.line);
@@ -311,6 +321,13 @@ impl Framer {
             }
         }
         self.state = State::Body(search, body);
+        if body.inner == InnerLines::WatchLast && rest.len() >= end_max {
+            match last_line(rest, search.line, end_max) {
+                LastLine::OfTheBody => {}
+                LastLine::Unknown => return Step::Wait,
+                LastLine::StartLine => return Step::Message(search.line),
+            }
+        }
         match rest.len() < end_max {
             true => Step::Wait,
             false if is_certain => Step::Message(end_max),
@@ -320,12 +337,36 @@ impl Framer {
     }
 }
 
+/// What stands in the line in which a body of SDP is said to end.
+enum LastLine {
+    OfTheBody,
+    Unknown,
+    StartLine,
+}
+
+/// A Content-Length that is a little too large ends inside the next start line. SDP's own lines
+/// (`a=…`) never look like the beginning of one, so that only such a message has to wait.
+fn last_line(rest: &[u8], line: usize, end: usize) -> LastLine {
+    let inside = rest.get(line..end).unwrap_or(&[]);
+    if matches!(inside, [] | [b'\r', ..]) || looks_like_sip(inside) == Likeness::No {
+        return LastLine::OfTheBody;
+    }
+    let tail = rest.get(line..).unwrap_or(&[]);
+    let window = tail.get(..SIP_START_LINE_BYTES_MAX).unwrap_or(tail);
+    match memchr(b'\n', window) {
+        Some(at) if is_start_line(split_around(window, at).0) => LastLine::StartLine,
+        None if tail.len() < SIP_START_LINE_BYTES_MAX => LastLine::Unknown,
+        Some(_) | None => LastLine::OfTheBody,
+    }
+}
+
 /// `message/sipfrag` (RFC 3420), `message/sip`, and multiparts that may hold one.
 fn may_carry_sip(content_type: &[u8]) -> bool {
-    let begins = |prefix: &[u8]| {
-        content_type.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
-    };
-    begins(b"message/") || begins(b"multipart/")
+    begins_with(content_type, b"message/") || begins_with(content_type, b"multipart/")
+}
+
+fn begins_with(content_type: &[u8], prefix: &[u8]) -> bool {
+    content_type.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
 }
 
 #[cfg(test)]
@@ -390,6 +431,21 @@ mod tests {
         let huge = OK.replace("l: 5", "l: 99999999");
         let headers = huge.strip_suffix("v=0\r\n").expect("body");
         assert_eq!(found(format!("{huge}{BYE}").as_bytes()), [headers, BYE]);
+    }
+
+    #[test]
+    fn a_content_length_that_ends_inside_the_next_start_line_costs_nothing() {
+        for over in 1..=23 {
+            let long = OK.replace("l: 5", &format!("l: {}", 5 + over));
+            assert_eq!(found(format!("{long}{BYE}{OK}").as_bytes()), [&long, BYE, OK], "{over}");
+        }
+        // A body without a last line end does not wait for the next message.
+        let open = OK.replace("l: 5", "l: 3");
+        let open = open.strip_suffix("\r\n").expect("line end");
+        let mut framer = Framer::default();
+        let mut seen = 0;
+        framer.feed(open.as_bytes(), Gap::Contiguous, |_| seen += 1);
+        assert_eq!(seen, 1);
     }
 
     #[test]

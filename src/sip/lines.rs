@@ -55,11 +55,15 @@ impl<'a> Iterator for HeaderLines<'a> {
             }
             let (line, rest) = split_folded_line(self.rest);
             self.rest = rest;
-            if let Some(colon) = memchr(b':', line) {
-                let (name, value) = line.split_at_checked(colon)?;
-                let name = trim(name);
+            // Names are short: a plain loop finds their end sooner than a vector search.
+            if let Some(colon) = line.iter().position(|byte| *byte == b':') {
+                let (name, value) = split_around(line, colon);
+                let name = match name {
+                    [.., b'\0'..=b' '] => trim(name),
+                    name => name,
+                };
                 if !name.is_empty() {
-                    return Some(HeaderLine { name, value: value.get(1..)? });
+                    return Some(HeaderLine { name, value });
                 }
             }
         }
@@ -77,6 +81,15 @@ pub(crate) fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
 
 /// As [`split_line`], but a line goes on while the next begins with white space.
 fn split_folded_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (line, rest) = split_line(bytes);
+    match rest {
+        [b' ' | b'\t', ..] => split_at_last_fold(bytes),
+        _ => (line, rest),
+    }
+}
+
+#[cold]
+fn split_at_last_fold(bytes: &[u8]) -> (&[u8], &[u8]) {
     for at in memchr_iter(b'\n', bytes) {
         let (line, rest) = split_around(bytes, at);
         if !matches!(rest, [b' ' | b'\t', ..]) {
@@ -157,11 +170,23 @@ pub(crate) fn unfold(value: &[u8]) -> Cow<'_, [u8]> {
 pub(crate) struct Pieces<'a> {
     rest: Option<&'a [u8]>,
     separator: u8,
+    protection: Protection,
+}
+
+/// Whether anything in the text can hide a separator; asked once, for the whole text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protection {
+    None,
+    QuotesOrBrackets,
 }
 
 impl<'a> Pieces<'a> {
-    pub(crate) const fn new(bytes: &'a [u8], separator: u8) -> Self {
-        Self { rest: Some(bytes), separator }
+    pub(crate) fn new(bytes: &'a [u8], separator: u8) -> Self {
+        let protection = match memchr2(b'"', b'<', bytes) {
+            Some(_) => Protection::QuotesOrBrackets,
+            None => Protection::None,
+        };
+        Self { rest: Some(bytes), separator, protection }
     }
 }
 
@@ -170,6 +195,15 @@ impl<'a> Iterator for Pieces<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         let bytes = self.rest?;
+        if self.protection == Protection::None {
+            let Some(at) = memchr(self.separator, bytes) else {
+                self.rest = None;
+                return Some(trim(bytes));
+            };
+            let (piece, rest) = split_around(bytes, at);
+            self.rest = Some(rest);
+            return Some(trim(piece));
+        }
         let (mut quoted, mut escaped, mut angled) = (false, false, false);
         for (index, byte) in bytes.iter().enumerate() {
             match *byte {
@@ -243,6 +277,43 @@ pub(crate) fn long_form(name: &[u8]) -> Option<&'static str> {
         b'y' => "Identity",
         _ => return None,
     })
+}
+
+/// The headers that every message is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Essential {
+    CallId,
+    CSeq,
+    From,
+    To,
+    Via,
+    ContentType,
+    ContentLength,
+}
+
+impl Essential {
+    /// By the length of the name, which leaves at most two candidates.
+    pub(crate) fn of(name: &[u8]) -> Option<Self> {
+        let is = |long: &[u8], found: Self| name.eq_ignore_ascii_case(long).then_some(found);
+        match name.len() {
+            1 => match name {
+                [b'i' | b'I'] => Some(Self::CallId),
+                [b'f' | b'F'] => Some(Self::From),
+                [b't' | b'T'] => Some(Self::To),
+                [b'v' | b'V'] => Some(Self::Via),
+                [b'c' | b'C'] => Some(Self::ContentType),
+                [b'l' | b'L'] => Some(Self::ContentLength),
+                _ => None,
+            },
+            2 => is(b"To", Self::To),
+            3 => is(b"Via", Self::Via),
+            4 => is(b"From", Self::From).or_else(|| is(b"CSeq", Self::CSeq)),
+            7 => is(b"Call-ID", Self::CallId),
+            12 => is(b"Content-Type", Self::ContentType),
+            14 => is(b"Content-Length", Self::ContentLength),
+            _ => None,
+        }
+    }
 }
 
 /// True when both name the same header, whatever their case and form.

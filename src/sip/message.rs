@@ -7,7 +7,7 @@
 //! Sources: RFC 3261 §7, §8.1.1, §17.2.3, §18.3, §20; RFC 4475.
 //!
 //! ```text
-//! for each header line (folds belong to it):      one memchr for the line's end, one for the colon
+//! for each header line (folds belong to it):      one memchr for its end, a short loop for its colon
 //!     is it one of seven by length, then name?     keep the first of each kind
 //! the blank line: what follows is the body         cut by Content-Length, where that is less
 //! ```
@@ -18,7 +18,7 @@
 use std::borrow::Cow;
 
 use super::lines::{
-    HeaderLine, HeaderLines, Pieces, decimal, is_same_header, parameter, skip_line_ends,
+    Essential, HeaderLine, HeaderLines, Pieces, decimal, is_same_header, parameter, skip_line_ends,
     split_line, split_word, trim, unfold,
 };
 use super::{Method, NameAddr, SipReject, StartLine, multipart};
@@ -66,26 +66,16 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    /// The length of the name leaves at most two candidates.
     fn take(&mut self, line: HeaderLine<'a>) {
-        let is = |name: &[u8]| line.name.eq_ignore_ascii_case(name);
-        let slot = match line.name {
-            [b'i' | b'I'] => &mut self.call_id,
-            [b'f' | b'F'] => &mut self.from,
-            [b't' | b'T'] => &mut self.to,
-            [b'v' | b'V'] => &mut self.via,
-            [b'c' | b'C'] => &mut self.content_type,
-            [b'l' | b'L'] => &mut self.content_length,
-            name => match name.len() {
-                2 if is(b"To") => &mut self.to,
-                3 if is(b"Via") => &mut self.via,
-                4 if is(b"From") => &mut self.from,
-                4 if is(b"CSeq") => &mut self.cseq,
-                7 if is(b"Call-ID") => &mut self.call_id,
-                12 if is(b"Content-Type") => &mut self.content_type,
-                14 if is(b"Content-Length") => &mut self.content_length,
-                _ => return,
-            },
+        let Some(essential) = Essential::of(line.name) else { return };
+        let slot = match essential {
+            Essential::CallId => &mut self.call_id,
+            Essential::CSeq => &mut self.cseq,
+            Essential::From => &mut self.from,
+            Essential::To => &mut self.to,
+            Essential::Via => &mut self.via,
+            Essential::ContentType => &mut self.content_type,
+            Essential::ContentLength => &mut self.content_length,
         };
         slot.get_or_insert(line.value);
     }

@@ -132,7 +132,8 @@ impl<'a> NameAddr<'a> {
             [b'"', inner @ ..] => Cow::Owned(unquote(inner)),
             _ => plain,
         };
-        readable(trim(&plain))
+        // Control characters at the ends have become spaces.
+        readable(trim(&plain)).trim().to_owned()
     }
 
     /// Who this is, owned.

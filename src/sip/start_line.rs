@@ -84,7 +84,11 @@ pub(crate) fn split_request(line: &[u8]) -> Option<(&[u8], &[u8])> {
 /// True for a whole line that begins a message: where a framer may take up the stream again.
 /// Never true when a first part of the line already looks like something else.
 pub(crate) fn is_start_line(line: &[u8]) -> bool {
-    matches!(line, [first, ..] if is_token_byte(*first))
+    // Most header lines fall at their last byte: a request line ends in `0`, or in white space.
+    let may_begin =
+        matches!(line, [.., b'0' | b' ' | b'\t' | b'\r' | 0]) || matches!(line, [b's' | b'S', ..]);
+    may_begin
+        && matches!(line, [first, ..] if is_token_byte(*first))
         && line.len() <= limits::SIP_START_LINE_BYTES_MAX
         && StartLine::parse(line).is_ok()
         && looks_like_sip(line) != Likeness::No

@@ -5,7 +5,7 @@
 //! Non-goals: transaction state (see `call`); collisions can be made on purpose.
 //! Sources: RFC 3261 §8.1.1.7, §17.1.3, §17.2.3; RFC 4475 §3.2.1.
 
-use super::lines::{Pieces, split_word};
+use super::lines::{Pieces, parameter, split_word};
 use super::stable_hash::StableHash;
 use super::{Message, Method};
 
@@ -25,7 +25,7 @@ impl Message<'_> {
     pub fn transaction_key(&self) -> TransactionKey {
         let via = self.top_via();
         let mut hash = StableHash::new();
-        let unique = self.via_branch().filter(|branch| !branch.eq_ignore_ascii_case(MAGIC_COOKIE));
+        let unique = parameter(via, "branch").filter(|branch| is_unique(branch));
         match unique {
             Some(branch) => hash.field(branch.iter().copied()),
             None => hash.field(self.from().tag().unwrap_or(&[]).iter().copied()),
@@ -58,6 +58,10 @@ impl Message<'_> {
 
 /// RFC 3261 §8.1.1.7; alone, it identifies nothing (RFC 4475 §3.2.1).
 const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
+
+fn is_unique(branch: &[u8]) -> bool {
+    !branch.is_empty() && !branch.eq_ignore_ascii_case(MAGIC_COOKIE)
+}
 
 /// `host:port` of a Via value: what follows `SIP / 2.0 / UDP `, before the first `;`.
 fn sent_by(via: &[u8]) -> &[u8] {
