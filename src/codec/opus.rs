@@ -285,7 +285,7 @@ mod tests {
     fn a_reset_encoder_is_a_new_encoder() {
         let mut encoder = OpusVoiceEncoder::new(settings(8_000, 16_000)).expect("encoder");
         let frames = buzz(8_000, 20);
-        let mut encode_all = |encoder: &mut OpusVoiceEncoder| {
+        let encode_all = |encoder: &mut OpusVoiceEncoder| {
             let mut all = Vec::new();
             for frame in frames.chunks_exact(160) {
                 let mut out = [0; PACKET_BYTES_MAX];
