@@ -13,6 +13,9 @@ use super::opus::{OpusDecoder, PACKET_SAMPLES_MAX};
 use super::opus_packet::{packet_info, self_delimited};
 
 /// Any payload decodes or is refused, with as many samples as its codec says.
+///
+/// # Panics
+/// When it does not hold: a bug.
 pub fn decoders(data: &[u8]) {
     let mut pcm = vec![0i16; data.len() * 2];
     assert_eq!(decode_alaw(data, &mut pcm), Ok(data.len()));
@@ -29,6 +32,9 @@ pub fn decoders(data: &[u8]) {
 }
 
 /// What is described decodes to that duration; framed twice, the last frame is found again.
+///
+/// # Panics
+/// When it does not hold: a bug.
 pub fn opus_packet(data: &[u8]) {
     let mut pcm = [0i16; PACKET_SAMPLES_MAX];
     let mut decoder = OpusDecoder::new().expect("memory");

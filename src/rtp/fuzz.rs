@@ -17,6 +17,9 @@ use crate::base::Reader;
 use crate::base::limits::REORDER_PACKETS_MAX;
 
 /// A view covers exactly the packet; a stream of any packets keeps the counters in balance.
+///
+/// # Panics
+/// When it does not hold: a bug.
 pub fn rtp(data: &[u8]) {
     if let Ok(view) = RtpView::parse(data) {
         let covered = view.header_bytes().len() + view.payload().len();
@@ -60,6 +63,9 @@ fn stream(data: &[u8]) {
 }
 
 /// The iteration ends, and hands out no more than a packet of that length can hold.
+///
+/// # Panics
+/// When it does not hold: a bug.
 pub fn rtcp(data: &[u8]) {
     let mut words = 0;
     for packet in RtcpPackets::new(data) {

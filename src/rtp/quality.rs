@@ -11,7 +11,7 @@
 pub struct Jitter {
     clock_hz: f64,
     last: Option<(i64, i64)>,
-    jitter_ticks: f64,
+    mean_ticks: f64,
 }
 
 impl Jitter {
@@ -19,7 +19,7 @@ impl Jitter {
     #[must_use]
     pub fn new(clock_hz: u32) -> Self {
         let clock_hz = if clock_hz == 0 { 8_000.0 } else { f64::from(clock_hz) };
-        Self { clock_hz, last: None, jitter_ticks: 0.0 }
+        Self { clock_hz, last: None, mean_ticks: 0.0 }
     }
 
     /// Takes one packet: when it arrived, and its timestamp on a line that does not wrap.
@@ -40,7 +40,7 @@ impl Jitter {
         let sent_ticks = timestamp.saturating_sub(last_timestamp) as f64;
         let difference = (arrival_ticks - sent_ticks).abs();
         if difference <= self.clock_hz {
-            self.jitter_ticks += (difference - self.jitter_ticks) / 16.0;
+            self.mean_ticks += (difference - self.mean_ticks) / 16.0;
         }
     }
 
@@ -52,7 +52,7 @@ impl Jitter {
     /// The estimate, in milliseconds.
     #[must_use]
     pub fn ms(&self) -> f64 {
-        self.jitter_ticks * 1_000.0 / self.clock_hz
+        self.mean_ticks * 1_000.0 / self.clock_hz
     }
 }
 
