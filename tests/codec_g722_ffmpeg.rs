@@ -4,6 +4,7 @@
 //! Invariants: the test fails, and says what to install, when `ffmpeg` is missing.
 //! Non-goals: speed.
 //! Sources: ITU-T G.722; FFmpeg's `g722` decoder.
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Of test signals.
 
 use std::path::Path;
 use std::process::Command;

@@ -5,6 +5,7 @@
 //! Invariants: the test fails, and says what to install, when a player is missing.
 //! Non-goals: sound quality.
 //! Sources: RFC 7845 §4 (pre-skip, end trimming), §5.1.1 (channel mapping).
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Of test signals.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

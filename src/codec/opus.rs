@@ -186,6 +186,7 @@ fn label(error: &::opus::Error) -> CodecError {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Of test signals.
 mod tests {
     use super::super::opus_packet::{OpusBandwidth, OpusMode};
     use super::*;

@@ -202,6 +202,7 @@ fn narrow(value: f64) -> f32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Of test signals.
 mod tests {
     use super::*;
 
