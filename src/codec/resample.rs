@@ -2,7 +2,8 @@
 //!
 //! Purpose: sample a 16-bit signal at any evenly spaced instants, between its samples too.
 //! Invariants: a pure function of its arguments; whole positions at step 1 copy bit by bit.
-//! Non-goals: streaming state; the caller keeps 16 samples before and after what it wants.
+//! Non-goals: streaming state; the caller keeps 16 samples (16 × step, when slowing down) before and
+//! after what it wants.
 //! Sources: Smith, "Digital Audio Resampling" (CCRMA); Kaiser 1974 (window).
 //!
 //! ```text
