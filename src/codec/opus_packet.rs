@@ -64,6 +64,16 @@ pub fn packet_info(packet: &[u8]) -> Option<OpusPacketInfo> {
     Layout::of(packet).map(|layout| layout.info)
 }
 
+/// True for a packet whose (last) frame is empty: discontinuous transmission, or one marked as lost
+/// (RFC 6716 §3.2.1). False for what is no Opus packet.
+///
+/// FFmpeg decodes it as loud noise when it stands in the first of two streams; a silence packet has
+/// to take its place there.
+#[must_use]
+pub fn is_dtx(packet: &[u8]) -> bool {
+    Layout::of(packet).is_some_and(|layout| layout.last_len == 0)
+}
+
 /// Appends the packet to `out` in self-delimiting framing: the length of its last frame is written
 /// behind the other lengths, so that another packet can follow (RFC 6716 Appendix B).
 ///
@@ -235,6 +245,15 @@ mod tests {
         // Figure 29: code 3 VBR, with one byte of padding.
         let vbr = [SILK_NB_20 | 3, 0xc3, 1, 1, 2, 7, 8, 8, 9, 9, 9, 0];
         assert_eq!(delimited(&vbr), [SILK_NB_20 | 3, 0xc3, 1, 1, 2, 3, 7, 8, 8, 9, 9, 9, 0]);
+    }
+
+    #[test]
+    fn a_toc_byte_alone_is_discontinuous_transmission() {
+        assert!(is_dtx(&[SILK_NB_20]));
+        assert!(is_dtx(&[SILK_NB_20 | 3, 1]));
+        assert!(is_dtx(&[SILK_NB_20 | 1]));
+        assert!(!is_dtx(&[SILK_NB_20, 0]));
+        assert!(!is_dtx(&[]));
     }
 
     #[test]
