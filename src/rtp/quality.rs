@@ -4,7 +4,8 @@
 //! Invariants: a figure without published planning values is `None`, never a guess.
 //! Non-goals: listening (PESQ, POLQA) and what happened between the tap and the ear.
 //! Sources: RFC 3550 §6.4.1 and A.8; ITU-T G.107 (06/2015) §7, Annex B; G.107.1 (R scale 129);
-//! G.113 (11/2007) Appendix I Tables I.1–I.4 and Appendix IV Table IV.1.
+//! G.113 Appendix I and IV (planning values, as implementations quote them; those for GSM-EFR, GSM,
+//! G.726 and G.722 have not been checked against the Recommendation's own tables yet).
 
 /// Interarrival jitter of one stream.
 #[derive(Clone, Debug)]
