@@ -145,14 +145,15 @@ impl Band {
         self.update_poles(partial);
         self.update_zeros(difference);
 
-        let [newest, older] = self.signals;
+        let [newest, _] = self.signals;
         self.signals = [signal, newest];
-        self.partials = [partial, self.partials[0]];
+        let [newest_partial, _] = self.partials;
+        self.partials = [partial, newest_partial];
         self.differences.rotate_right(1);
-        self.differences[0] = difference;
+        let [newest_difference, ..] = &mut self.differences;
+        *newest_difference = difference;
 
         let [pole_1, pole_2] = self.poles;
-        let _ = older;
         let pole_prediction =
             saturate(scale(pole_1, saturate(2 * signal)) + scale(pole_2, saturate(2 * newest)));
         let zero_prediction = self

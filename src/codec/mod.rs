@@ -23,6 +23,8 @@ pub use error::CodecError;
 pub use g722::G722Decoder;
 pub use ogg::{OggOpusHead, OggOpusWriter};
 pub use opus::{EncoderSettings, OpusDecoder, OpusVoiceEncoder, silence_packet};
-pub use opus_packet::{OpusBandwidth, OpusMode, OpusPacketInfo, packet_info, self_delimited};
+pub use opus_packet::{
+    OpusBandwidth, OpusMode, OpusPacketInfo, is_dtx, packet_info, self_delimited,
+};
 pub use resample::interpolate;
 pub use wav::WavWriter;

@@ -16,7 +16,7 @@ use std::io::{self, Write};
 use ::ogg::writing::{PacketWriteEndInfo, PacketWriter};
 
 use super::error::CodecError;
-use super::opus_packet::{packet_info, self_delimited};
+use super::opus_packet::{is_dtx, packet_info, self_delimited};
 
 /// Samples of 20 ms at 48 kHz.
 const PACKET_SAMPLES: u64 = 960;
@@ -64,14 +64,18 @@ impl<W: Write> OggOpusWriter<W> {
     /// Adds 20 ms: one Opus packet of each party.
     ///
     /// # Errors
-    /// `InvalidInput` if one is no Opus packet or does not last 20 ms (nothing is added then), else
-    /// those of the writer.
+    /// `InvalidInput` if one is no Opus packet or does not last 20 ms, or if the left one is empty
+    /// ([`is_dtx`]: FFmpeg makes loud noise of it; give a silence packet instead). Nothing is added
+    /// then. Else those of the writer.
     pub fn push_20ms(&mut self, left: &[u8], right: &[u8]) -> io::Result<()> {
         for packet in [left, right] {
             let samples = packet_info(packet).map(|info| u64::from(info.samples_48k));
             if samples != Some(PACKET_SAMPLES) {
                 return Err(invalid(CodecError::BadPacket));
             }
+        }
+        if is_dtx(left) {
+            return Err(invalid(CodecError::BadPacket));
         }
         let mut joined =
             Vec::with_capacity(left.len().saturating_add(right.len()).saturating_add(2));
@@ -89,8 +93,8 @@ impl<W: Write> OggOpusWriter<W> {
 
     /// Ends the stream so that `total_samples_48k` are played, and returns the writer.
     ///
-    /// The packets must last for them and the pre-skip; what is missing is not played. More than
-    /// one packet too many is not trimmed away either: RFC 7845 §4.4 cuts only the last page.
+    /// The packets must last for them and the pre-skip, and end within 20 ms after that: what is
+    /// missing is not played, and of more than a packet too many `opusinfo` warns (RFC 7845 §4.4).
     ///
     /// # Errors
     /// Those of the writer.
@@ -243,7 +247,8 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             writer.push_20ms(wrong, &silence()).expect_err("refused");
         }
-        writer.push_20ms(&silence(), &silence()).expect("packet");
+        writer.push_20ms(&[8], &silence()).expect_err("empty in the first stream");
+        writer.push_20ms(&silence(), &[8]).expect("empty in the second");
         assert_eq!(packets(writer.finish(9).expect("end")).len(), 3);
     }
 }

@@ -186,6 +186,7 @@ fn label(error: &::opus::Error) -> CodecError {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Of test signals.
 mod tests {
     use super::super::opus_packet::{OpusBandwidth, OpusMode};
     use super::*;
@@ -285,7 +286,7 @@ mod tests {
     fn a_reset_encoder_is_a_new_encoder() {
         let mut encoder = OpusVoiceEncoder::new(settings(8_000, 16_000)).expect("encoder");
         let frames = buzz(8_000, 20);
-        let mut encode_all = |encoder: &mut OpusVoiceEncoder| {
+        let encode_all = |encoder: &mut OpusVoiceEncoder| {
             let mut all = Vec::new();
             for frame in frames.chunks_exact(160) {
                 let mut out = [0; PACKET_BYTES_MAX];

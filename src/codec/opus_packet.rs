@@ -64,6 +64,16 @@ pub fn packet_info(packet: &[u8]) -> Option<OpusPacketInfo> {
     Layout::of(packet).map(|layout| layout.info)
 }
 
+/// True for a packet whose (last) frame is empty: discontinuous transmission, or one marked as lost
+/// (RFC 6716 §3.2.1). False for what is no Opus packet.
+///
+/// FFmpeg decodes it as loud noise when it stands in the first of two streams; a silence packet has
+/// to take its place there.
+#[must_use]
+pub fn is_dtx(packet: &[u8]) -> bool {
+    Layout::of(packet).is_some_and(|layout| layout.last_len == 0)
+}
+
 /// Appends the packet to `out` in self-delimiting framing: the length of its last frame is written
 /// behind the other lengths, so that another packet can follow (RFC 6716 Appendix B).
 ///
@@ -202,7 +212,7 @@ mod tests {
 
     #[test]
     fn every_configuration_has_the_duration_that_libopus_gives_it() {
-        for toc in (0..=255u8).filter(|toc| toc & 3 == 0) {
+        for toc in (0..=252u8).step_by(4) {
             let packet = [toc, 1, 2, 3];
             let info = packet_info(&packet).expect("valid");
             let samples = ::opus::packet::get_nb_samples(&packet, 48_000).expect("valid");
@@ -235,6 +245,15 @@ mod tests {
         // Figure 29: code 3 VBR, with one byte of padding.
         let vbr = [SILK_NB_20 | 3, 0xc3, 1, 1, 2, 7, 8, 8, 9, 9, 9, 0];
         assert_eq!(delimited(&vbr), [SILK_NB_20 | 3, 0xc3, 1, 1, 2, 3, 7, 8, 8, 9, 9, 9, 0]);
+    }
+
+    #[test]
+    fn a_toc_byte_alone_is_discontinuous_transmission() {
+        assert!(is_dtx(&[SILK_NB_20]));
+        assert!(is_dtx(&[SILK_NB_20 | 3, 1]));
+        assert!(is_dtx(&[SILK_NB_20 | 1]));
+        assert!(!is_dtx(&[SILK_NB_20, 0]));
+        assert!(!is_dtx(&[]));
     }
 
     #[test]
@@ -287,7 +306,7 @@ mod tests {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 *byte = (state >> 24) as u8 & if round % 2 == 0 { 0x4f } else { 0xff };
             }
-            let packet = &packet[..1 + round as usize % 12];
+            let packet = &packet[..=round as usize % 12];
             let theirs = ::opus::packet::parse(packet).ok().map(|parsed| parsed.frames.len());
             let ours = packet_info(packet).map(|info| usize::from(info.frames));
             assert_eq!(ours, theirs, "{packet:?}");

@@ -2,7 +2,8 @@
 //!
 //! Purpose: sample a 16-bit signal at any evenly spaced instants, between its samples too.
 //! Invariants: a pure function of its arguments; whole positions at step 1 copy bit by bit.
-//! Non-goals: streaming state; the caller keeps 16 samples before and after what it wants.
+//! Non-goals: streaming state; the caller keeps 16 samples (16 × step, when slowing down) before and
+//! after what it wants.
 //! Sources: Smith, "Digital Audio Resampling" (CCRMA); Kaiser 1974 (window).
 //!
 //! ```text
@@ -38,7 +39,7 @@ pub const REACH_SAMPLES: usize = TAPS / 2;
 /// - `start`: index of `out`'s first sample in `input`, may be fractional and outside.
 /// - `step`: input samples an output sample, 0 < step ≤ 64; anything else gives silence.
 pub fn interpolate(input: &[i16], start: f64, step: f64, out: &mut [i16]) {
-    if !start.is_finite() || !(step > 0.0 && step <= 64.0) {
+    if !(start.is_finite() && step > 0.0 && step <= 64.0) {
         out.fill(0);
     } else if is_one(step) && start.fract().abs() < f64::EPSILON {
         copy(input, start, out);
@@ -81,20 +82,20 @@ fn between(input: &[i16], position: f64) -> i16 {
     };
     let first = whole(floor).saturating_sub(15);
     let mut gathered = [0i16; TAPS];
-    let taps = match usize::try_from(first).ok().and_then(|n| input.get(n..n.saturating_add(TAPS)))
-    {
-        Some(taps) => taps,
-        None => {
-            copy(input, floor - (HALF_TAPS - 1.0), &mut gathered);
-            &gathered
-        }
+    let inside = usize::try_from(first).ok().and_then(|n| input.get(n..n.saturating_add(TAPS)));
+    let taps = if let Some(taps) = inside {
+        taps
+    } else {
+        copy(input, floor - (HALF_TAPS - 1.0), &mut gathered);
+        &gathered
     };
-    let mut sums = [0.0f32; 2];
+    let (mut low_sum, mut high_sum) = (0.0f32, 0.0f32);
     for ((tap, low), high) in taps.iter().zip(lower).zip(upper) {
         let value = f32::from(*tap);
-        sums = [sums[0] + value * low, sums[1] + value * high];
+        low_sum += value * low;
+        high_sum += value * high;
     }
-    round_to_sample(sums[0] + mix * (sums[1] - sums[0]))
+    round_to_sample(low_sum + mix * (high_sum - low_sum))
 }
 
 /// One sample with the kernel stretched by `step`; its weights are made to sum to 1.
@@ -202,6 +203,7 @@ fn narrow(value: f64) -> f32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Of test signals.
 mod tests {
     use super::*;
 

@@ -4,14 +4,15 @@
 //! Invariants: a figure without published planning values is `None`, never a guess.
 //! Non-goals: listening (PESQ, POLQA) and what happened between the tap and the ear.
 //! Sources: RFC 3550 §6.4.1 and A.8; ITU-T G.107 (06/2015) §7, Annex B; G.107.1 (R scale 129);
-//! G.113 (11/2007) Appendix I Tables I.1–I.4 and Appendix IV Table IV.1.
+//! G.113 Appendix I and IV (planning values, as implementations quote them; those for GSM-EFR, GSM,
+//! G.726 and G.722 have not been checked against the Recommendation's own tables yet).
 
 /// Interarrival jitter of one stream.
 #[derive(Clone, Debug)]
 pub struct Jitter {
     clock_hz: f64,
     last: Option<(i64, i64)>,
-    jitter_ticks: f64,
+    mean_ticks: f64,
 }
 
 impl Jitter {
@@ -19,7 +20,7 @@ impl Jitter {
     #[must_use]
     pub fn new(clock_hz: u32) -> Self {
         let clock_hz = if clock_hz == 0 { 8_000.0 } else { f64::from(clock_hz) };
-        Self { clock_hz, last: None, jitter_ticks: 0.0 }
+        Self { clock_hz, last: None, mean_ticks: 0.0 }
     }
 
     /// Takes one packet: when it arrived, and its timestamp on a line that does not wrap.
@@ -40,7 +41,7 @@ impl Jitter {
         let sent_ticks = timestamp.saturating_sub(last_timestamp) as f64;
         let difference = (arrival_ticks - sent_ticks).abs();
         if difference <= self.clock_hz {
-            self.jitter_ticks += (difference - self.jitter_ticks) / 16.0;
+            self.mean_ticks += (difference - self.mean_ticks) / 16.0;
         }
     }
 
@@ -52,7 +53,7 @@ impl Jitter {
     /// The estimate, in milliseconds.
     #[must_use]
     pub fn ms(&self) -> f64 {
-        self.jitter_ticks * 1_000.0 / self.clock_hz
+        self.mean_ticks * 1_000.0 / self.clock_hz
     }
 }
 

@@ -256,6 +256,7 @@ impl<T> ReorderBuffer<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::extended_seq::SeqExtender;
     use super::*;
 
     fn seq(number: u64) -> ExtendedSeq {
@@ -322,6 +323,25 @@ mod tests {
     fn a_jump_whose_first_packets_are_swapped_is_confirmed_too() {
         let mut buffer = with(&[10, 5_001, 5_000]);
         assert_eq!(drain(&mut buffer), [10, 5_000, 5_001]);
+    }
+
+    #[test]
+    fn a_sender_that_restarts_lower_loses_one_packet_and_higher_none() {
+        for (restart, lost) in [(200u16, vec![65_736]), (50_000, vec![])] {
+            let (mut extender, mut buffer) = (SeqExtender::new(), ReorderBuffer::new());
+            let (mut out, mut late) = (Vec::new(), Vec::new());
+            for wire in (30_000..30_010).chain(restart..restart + 10) {
+                let number = extender.extend(wire).0;
+                if let Err((reason, packet)) = buffer.insert(seq(number), number) {
+                    assert_eq!(reason, RtpDrop::Late);
+                    late.push(packet);
+                }
+                out.extend(drain(&mut buffer));
+            }
+            assert_eq!((late.len(), out.len()), (lost.len(), 20 - lost.len()));
+            assert_eq!(late, lost);
+            assert!(out.is_sorted());
+        }
     }
 
     #[test]

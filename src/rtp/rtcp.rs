@@ -12,7 +12,7 @@
 use crate::base::{Reader, Ssrc};
 
 /// One packet of a compound packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RtcpPacket<'a> {
     /// What a sender sent, and what it received.
     SenderReport {
@@ -73,7 +73,7 @@ pub struct ReportBlock {
 }
 
 /// Iterates over the packets of one compound packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RtcpPackets<'a> {
     reader: Reader<'a>,
 }
@@ -133,7 +133,7 @@ fn read_packet(packet_type: u8, count: usize, body: &[u8]) -> Option<RtcpPacket<
 }
 
 /// Iterates over report blocks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ReportBlocks<'a> {
     reader: Reader<'a>,
     left: usize,
@@ -161,7 +161,7 @@ impl Iterator for ReportBlocks<'_> {
 }
 
 /// Iterates over (source, CNAME) of an SDES packet; chunks without CNAME are passed over.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CanonicalNames<'a> {
     reader: Reader<'a>,
     left: usize,
@@ -175,17 +175,24 @@ impl<'a> Iterator for CanonicalNames<'a> {
         while let Some(left) = self.left.checked_sub(1) {
             self.left = left;
             let ssrc = Ssrc(self.reader.u32_be()?);
-            if let Some(name) = read_chunk(&mut self.reader)? {
-                return Some((ssrc, name));
+            match read_chunk(&mut self.reader)? {
+                Chunk::Named(name) => return Some((ssrc, name)),
+                Chunk::Nameless => {}
             }
         }
         None
     }
 }
 
+/// One chunk of an SDES packet.
+enum Chunk<'a> {
+    Named(&'a [u8]),
+    Nameless,
+}
+
 /// The items of one chunk up to its end, which stands on a 32-bit boundary; `None` when cut.
-fn read_chunk<'a>(reader: &mut Reader<'a>) -> Option<Option<&'a [u8]>> {
-    let mut name = None;
+fn read_chunk<'a>(reader: &mut Reader<'a>) -> Option<Chunk<'a>> {
+    let mut chunk = Chunk::Nameless;
     let mut len_bytes = 0usize;
     loop {
         let item = reader.u8()?;
@@ -194,19 +201,19 @@ fn read_chunk<'a>(reader: &mut Reader<'a>) -> Option<Option<&'a [u8]>> {
             // Chunks start on a word; the SSRC before the items was one.
             let padding = len_bytes.next_multiple_of(4).saturating_sub(len_bytes);
             reader.take(padding)?;
-            return Some(name);
+            return Some(chunk);
         }
         let text_len = usize::from(reader.u8()?);
         let text = reader.take(text_len)?;
         len_bytes = len_bytes.saturating_add(1).saturating_add(text_len);
         if item == 1 {
-            name = name.or(Some(text));
+            chunk = Chunk::Named(text);
         }
     }
 }
 
 /// Iterates over the sources of a BYE.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sources<'a> {
     reader: Reader<'a>,
     left: usize,

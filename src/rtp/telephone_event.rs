@@ -116,7 +116,7 @@ impl EventTracker {
             ended: event.end,
         };
         if let [Some(latest), ..] = &mut self.known {
-            if marker == Marker::Clear && latest.continues_with(&now) {
+            if marker == Marker::Clear && latest.continues_with(now) {
                 *latest = now;
                 return None;
             }
@@ -147,7 +147,7 @@ impl From<bool> for Marker {
 impl Known {
     /// True when `now` is the same key still held down, in another segment or from a sender that
     /// moves the timestamp with every packet while the duration grows as fast.
-    fn continues_with(&self, now: &Self) -> bool {
+    fn continues_with(self, now: Self) -> bool {
         if self.ended || self.event != now.event {
             return false;
         }
