@@ -279,6 +279,23 @@ fn a_sequence_number_far_away_is_ignored_until_something_wanted_begins_there() {
 }
 
 #[test]
+fn a_second_gap_has_its_own_time() {
+    let mut tap = Tap::new();
+    tap.feed(flow(1), segment(0, b"SIP/"));
+    tap.feed(flow(1), segment(6, b"first"));
+    tap.now = PacketTime::from_ms(1_500);
+    tap.feed(flow(1), segment(20, b"second"));
+    tap.now = PacketTime::from_ms(1_900);
+    assert_eq!(tap.feed(flow(1), segment(4, b"--")), FrameOutcome::Sip);
+    tap.now = PacketTime::from_ms(1_500 + TCP_GAP_TIMEOUT_MS - 1);
+    tap.feed(flow(2), segment(0, b""));
+    assert_eq!(tap.heard, [(Continuity::Contiguous, b"SIP/--first".to_vec())]);
+    tap.now = PacketTime::from_ms(1_500 + TCP_GAP_TIMEOUT_MS);
+    tap.feed(flow(2), segment(0, b""));
+    assert_eq!(tap.heard[1..], [(Continuity::Gap, b"second".to_vec())]);
+}
+
+#[test]
 fn data_that_comes_with_the_syn_is_the_first_of_the_stream() {
     let mut tap = Tap::new();
     let syn = TcpFlags { syn: true, ..TcpFlags::default() };
