@@ -347,7 +347,7 @@ mod tests {
         let authentication =
             [60, 4, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5];
         let long_routing = [&[51, 1][..], &[0; 14]].concat();
-        let atomic = frames::v6_part(frames::UDP, 9, 0, false, &frames::udp(HELLO));
+        let atomic = frames::v6_part(frames::UDP, 9, 0, &frames::udp(HELLO));
         let chain =
             [&options(43)[..], &long_routing, &authentication, &options(44), &atomic].concat();
         assert_eq!(raw(&frames::v6(0, &chain)).as_deref(), Ok(HELLO));
@@ -422,16 +422,16 @@ mod tests {
         let inner = [&[frames::UDP, 0, 1, 4, 0, 0, 0, 0][..], &frames::udp(HELLO)].concat();
         for (first, datagram, expected) in [
             (60, inner.clone(), Ok(HELLO)),
-            (44, frames::v6_part(60, 3, 8, true, &inner), Err(FrameOutcome::MalformedIp)),
+            (44, frames::v6_part(60, 3, 8 | 1, &inner), Err(FrameOutcome::MalformedIp)),
         ] {
             let mut decap = Decap::new();
-            let part = frames::v6_part(99, 5, 16, false, &datagram[16..]);
+            let part = frames::v6_part(99, 5, 16, &datagram[16..]);
             let tail = frames::v6(44, &part);
             assert_eq!(
                 decap.frame(&frame(LinkType::RawIp, &tail)),
                 Decapped::Done(FrameOutcome::Fragment)
             );
-            let head = frames::v6(44, &frames::v6_part(first, 5, 0, true, &datagram[..16]));
+            let head = frames::v6(44, &frames::v6_part(first, 5, 1, &datagram[..16]));
             match (decap.frame(&frame(LinkType::RawIp, &head)), expected) {
                 (Decapped::Udp { payload, .. }, Ok(expected)) => assert_eq!(payload, expected),
                 (Decapped::Done(outcome), Err(expected)) => assert_eq!(outcome, expected),

@@ -313,7 +313,6 @@ mod tests {
 
     #[test]
     fn a_datagram_whose_copies_disagree_is_dropped_with_all_that_still_comes() {
-        // The last row: a last fragment that ends before the end of what has come.
         for (at, end, bytes) in [
             (8, PartEnd::More, &[9; 8][..]),
             (24, PartEnd::More, &[0; 8]),
@@ -332,6 +331,14 @@ mod tests {
             assert_eq!(add(&mut fragments, 2, 0, PartEnd::More, &[0; 8]), Added::Dropped);
             assert_eq!((fragments.take_dropped(), fragments.held_bytes()), (2, 0));
         }
+    }
+
+    #[test]
+    fn a_last_fragment_that_ends_before_what_has_come_is_a_contradiction() {
+        let mut fragments = Fragments::new();
+        assert_eq!(add(&mut fragments, 1, 0, PartEnd::More, &[0; 16]), Added::Held);
+        assert_eq!(add(&mut fragments, 1, 8, PartEnd::Last, &[0; 4]), Added::Dropped);
+        assert_eq!(fragments.take_dropped(), 1);
     }
 
     #[test]

@@ -21,11 +21,11 @@ pub(super) fn frame(link: LinkType, bytes: &[u8]) -> Frame<'_> {
 }
 
 pub(super) fn len32(bytes: &[u8]) -> u32 {
-    u32::try_from(bytes.len()).expect("short")
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
 fn len16(len: usize) -> [u8; 2] {
-    u16::try_from(len).expect("short").to_be_bytes()
+    u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes()
 }
 
 /// Ports 5060 to 5080.
@@ -64,9 +64,8 @@ pub(super) fn v4(header: V4, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0x45, 0];
     bytes.extend(len16(20 + payload.len()));
     bytes.extend(header.identification.to_be_bytes());
-    let mut offset = len16(header.offset_bytes / 8);
-    offset[0] |= if header.more { 0x20 } else { 0 };
-    bytes.extend(offset);
+    let [high, low] = len16(header.offset_bytes / 8);
+    bytes.extend([if header.more { high | 0x20 } else { high }, low]);
     bytes.extend([header.ttl, header.protocol, 0, 0]);
     bytes.extend(A);
     bytes.extend(B);
@@ -84,12 +83,10 @@ pub(super) fn v6(next_header: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// An IPv6 fragment header and its part of the datagram.
-pub(super) fn v6_part(next: u8, id: u32, offset: usize, more: bool, part: &[u8]) -> Vec<u8> {
+/// An IPv6 fragment header and its part of the datagram. `field`: the offset in bytes, and M as bit 0.
+pub(super) fn v6_part(next: u8, id: u32, field: usize, part: &[u8]) -> Vec<u8> {
     let mut bytes = vec![next, 0];
-    let mut field = len16(offset);
-    field[1] |= u8::from(more);
-    bytes.extend(field);
+    bytes.extend(len16(field));
     bytes.extend(id.to_be_bytes());
     bytes.extend(part);
     bytes

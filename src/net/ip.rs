@@ -207,7 +207,7 @@ fn bounded(
     }
 }
 
-/// Flag MF of a header. A function of a crate-private kind: the crate has no `bool` in public ones.
+/// What offset (in units of 8 bytes) and flag MF say; `None` for a whole datagram.
 fn part(offset_units: u16, more_fragments: bool) -> Option<Part> {
     let offset_bytes = usize::from(offset_units).saturating_mul(8);
     let end = if more_fragments { PartEnd::More } else { PartEnd::Last };
