@@ -34,7 +34,12 @@ fn records_are_readable_after_commit_and_after_seal() {
     let call = CallId(0xfedc_ba98_7654_3210);
     let audio = vec![7; 5_000];
     writer
-        .append(call, RecordKind::CallOpened, &summary("+49 30 1234", 5, "ongoing"), Compression::None)
+        .append(
+            call,
+            RecordKind::CallOpened,
+            &summary("+49 30 1234", 5, "ongoing"),
+            Compression::None,
+        )
         .expect("append");
     writer.append(call, RecordKind::Audio, &audio, Compression::Lz4).expect("append");
     let reader = Archive::open(&path).expect("reader");
@@ -51,7 +56,12 @@ fn records_are_readable_after_commit_and_after_seal() {
         assert_eq!((records[0].sequence, &records[0].body), (1, &audio));
         assert_eq!(writer.read_call(call).expect("own"), reader.records(call, &[]).expect("all"));
         writer
-            .append(call, RecordKind::Summary, &summary("+49 30 1234", 5, "ended"), Compression::Lz4)
+            .append(
+                call,
+                RecordKind::Summary,
+                &summary("+49 30 1234", 5, "ended"),
+                Compression::Lz4,
+            )
             .expect("append");
         writer.seal().expect("seal");
     }

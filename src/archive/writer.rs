@@ -27,7 +27,9 @@ use super::segment::{
     record_span_bytes,
 };
 use crate::base::CallId;
-use crate::base::limits::{COMMIT_BYTES_MAX, INDEX_PENDING_MAX, RECORD_BYTES_MAX, SEGMENT_BYTES};
+use crate::base::limits::{
+    COMMIT_BYTES_MAX, INDEX_PENDING_MAX, RECORD_BYTES_MAX, SEGMENT_BYTES, SEGMENT_RECORDS_MAX,
+};
 
 /// How to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,6 +299,11 @@ impl<D: Disk> Writer<D> {
         if let Some(next) = self.sequences.get(&call) {
             return Ok(*next);
         }
+        // The index is asked at each rotation, so only one that fails lets the map grow like this.
+        if self.sequences.len() > PENDING_MAX {
+            let place = self.disk.place();
+            return Err(ArchiveError::IndexUnusable { reason: "damaged", place });
+        }
         // A call of an earlier segment or process; a wrong 0 here would hide its first record.
         let last = self.index.last_sequence(call)?;
         last.map_or(Ok(0), |last| last.checked_add(1).ok_or(ArchiveError::TooManyRecords { call }))
@@ -419,25 +426,25 @@ impl<D: Disk> Writer<D> {
 
     /// "Commit", step 5: the index shows what is durable. A refusal is no loss: the segments have it.
     fn publish(&mut self) {
-        match self.index.apply(&self.pending) {
-            Ok(()) => {
-                self.pending.clear();
-                self.report.index = IndexState::Current;
-                // The index now knows every sequence but those that wait.
-                if self.open.is_none() && self.group.entries.is_empty() {
-                    self.sequences.clear();
-                }
+        if self.index.apply(&self.pending).is_ok() {
+            self.pending.clear();
+            self.report.index = IndexState::Current;
+            // The index now knows every sequence, unless rows were dropped or records wait.
+            if self.open.is_none() && self.group.entries.is_empty() && !self.index_lost {
+                self.sequences.clear();
             }
-            Err(_) => {
-                self.report.index = IndexState::Behind;
-                if self.pending.rows.len() > INDEX_PENDING_MAX {
-                    self.pending.rows.clear();
-                    self.index_lost = true;
-                }
-            }
+            return;
+        }
+        self.report.index = IndexState::Behind;
+        if self.pending.rows.len().max(self.pending.last_sequences.len()) > PENDING_MAX {
+            self.pending.clear();
+            self.index_lost = true;
         }
     }
 }
+
+/// Rows for the index: of calls, and of a full segment's calls.
+const PENDING_MAX: usize = INDEX_PENDING_MAX + SEGMENT_RECORDS_MAX;
 
 /// Takes the writer's lock.
 pub(super) fn take_lock<D: Disk>(disk: &mut D) -> Result<(), ArchiveError> {
