@@ -270,3 +270,26 @@ fn a_record_longer_than_a_segment_gets_a_segment_of_its_own() {
         writer.read_call(CALL).expect("read").iter().map(|record| record.body.len()).collect();
     assert_eq!(lengths, [10, 5_000, 10]);
 }
+
+#[test]
+fn a_segment_with_a_damaged_header_is_reported_kept_and_no_obstacle() {
+    let disk = disk();
+    let mut first = writer(&disk, 4_096);
+    append(&mut first, b"one").expect("room");
+    first.commit().expect("commit");
+    let mut bytes = disk.bytes(SEGMENT).expect("segment");
+    bytes[20] ^= 1;
+    let image = disk.kill();
+    image.plant(SEGMENT, &bytes);
+    let (mut again, recovered) =
+        Writer::open(image.clone(), WriterOptions { segment_bytes: 4_096 }).expect("opened");
+    assert_eq!((recovered.unreadable, recovered.segments), (vec![SegmentId(1)], vec![]));
+    append(&mut again, b"new").expect("room");
+    again.commit().expect("commit");
+    assert_eq!(image.bytes(SEGMENT), Some(bytes), "as it was");
+    // Without records behind it, a torn header is the trace of a creation that was cut short.
+    image.plant(SEGMENT, &[&b"CALLSP"[..], &[0; 4_000]].concat());
+    drop(again);
+    writer(&image, 4_096);
+    assert_eq!(image.bytes(SEGMENT), None);
+}

@@ -8,7 +8,7 @@ use callspan::archive::{
 use callspan::base::CallId;
 use proptest::prelude::*;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Append { call: u64, len: usize, compress: Compression },
     Commit,

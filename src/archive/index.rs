@@ -425,7 +425,9 @@ mod tests {
     fn index_of(rows: Vec<CallRow>) -> Index {
         let mut index = Index::create(&IndexPlace::Memory, "here").expect("memory");
         let mut batch = Batch::default();
-        rows.into_iter().for_each(|row| batch.add_row(row));
+        for row in rows {
+            batch.add_row(row);
+        }
         index.apply(&batch).expect("applied");
         index
     }

@@ -49,6 +49,8 @@ impl Default for WriterOptions {
 pub struct Recovered {
     /// Unsealed segments, now sealed.
     pub segments: Vec<RecoveredSegment>,
+    /// Segments whose header is damaged or another archive's: left as they are, and not indexed.
+    pub unreadable: Vec<SegmentId>,
     /// Segments that the index did not know whole and that were read into it again.
     pub reindexed_segments: u64,
     /// Calls that were going on when the earlier process ended, oldest first.
@@ -114,8 +116,8 @@ impl<D: Disk> Writer<D> {
     /// Takes the lock and makes the archive ready: see docs/archive.md, "Open after a kill".
     ///
     /// # Errors
-    /// `NotInitialised`, `Locked`, `VersionUnknown`, `BadManifest`, `IndexUnusable`, `BadSegment`
-    /// (an unsealed segment that is not ours), `Full`, `Io`, `Index`.
+    /// `NotInitialised`, `Locked`, `VersionUnknown`, `BadManifest`, `IndexUnusable`, `Full`,
+    /// `Io`, `Index`. A segment that cannot be read is no error but reported.
     pub fn open(mut disk: D, options: WriterOptions) -> Result<(Self, Recovered), ArchiveError> {
         // Step 1: an archive, and nobody else who writes to it.
         let manifest = Manifest::read(&disk)?;
@@ -128,7 +130,11 @@ impl<D: Disk> Writer<D> {
         for (segment, state) in list_segments(&disk)? {
             if state == SegmentState::Open {
                 // Steps 3 to 5.
-                recovered.segments.extend(recover(&mut disk, archive, segment)?);
+                match recover(&mut disk, archive, segment) {
+                    // One bad file must not keep today's calls from being recorded.
+                    Err(ArchiveError::BadSegment { .. }) => {}
+                    sealed => recovered.segments.extend(sealed?),
+                }
             }
         }
         let mut next_segment = 1;
@@ -136,8 +142,11 @@ impl<D: Disk> Writer<D> {
             next_segment = next_segment.max(segment.0.saturating_add(1));
             // Step 6: what the index does not know whole is read into it.
             if known.get(&segment) != Some(&SegmentState::Sealed) {
-                index_segment(&disk, &mut index, archive, segment, state)?;
-                recovered.reindexed_segments += 1;
+                match index_segment(&disk, &mut index, archive, segment, state) {
+                    Ok(_) => recovered.reindexed_segments += 1,
+                    Err(ArchiveError::BadSegment { .. }) => recovered.unreadable.push(segment),
+                    Err(error) => return Err(error),
+                }
             }
         }
         if let Some((last, _)) = known.last_key_value() {
