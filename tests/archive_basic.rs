@@ -77,6 +77,10 @@ fn init_makes_a_private_directory_once_and_takes_no_directory_of_others() {
     init(&path, PLAINTEXT).expect("init");
     let mode = fs::metadata(&path).expect("directory").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
+    for name in ["index.sqlite", "archive.toml"] {
+        let mode = fs::metadata(path.join(name)).expect("file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
     assert_eq!(init(&path, PLAINTEXT).unwrap_err().label(), "already_initialised");
     // An `init` that was killed before archive.toml is taken up again.
     fs::remove_file(path.join("archive.toml")).expect("removed");

@@ -8,10 +8,13 @@
 //! Sources: SQLite's documentation of WAL mode, `user_version` and `PRAGMA synchronous`.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, ToSql, params};
 
+use super::INDEX_NAME;
 use super::disk::IndexPlace;
 use super::error::ArchiveError;
 use super::index_row::{CallRow, number_key};
@@ -104,10 +107,15 @@ impl Index {
     /// Makes a new, empty index; `place` is the archive's directory, for messages.
     ///
     /// # Errors
-    /// `Index`, `IndexUnusable`.
+    /// `Io`, `Index`, `IndexUnusable`.
     pub fn create(index: &IndexPlace, place: &str) -> Result<Self, ArchiveError> {
         let connection = match index {
-            IndexPlace::File(path) => Connection::open(path),
+            IndexPlace::File(path) => {
+                // SQLite gives its log the mode of the file: numbers and names are private too.
+                let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+                file.map_err(|error| ArchiveError::io("create", INDEX_NAME, error))?;
+                Connection::open(path)
+            }
             IndexPlace::Memory => Connection::open_in_memory(),
         };
         let make = |connection: Connection| {
