@@ -228,7 +228,7 @@ mod tests {
         let mut writer = AudioBatchWriter::new(50);
         writer.push(b"ab", b"c").expect("short");
         writer.push(b"", b"").expect("short");
-        assert_eq!(writer.push(&[0; 65_536], b""), Err(SlotTooLong));
+        assert_eq!(writer.push(&vec![0; 65_536], b""), Err(SlotTooLong));
         assert_eq!((writer.slots(), writer.len_bytes()), (2, 19));
         let body = writer.finish();
         assert_eq!(body, b"\x32\0\0\0\x02\0\0\0\x02\0\x01\0abc\0\0\0\0");

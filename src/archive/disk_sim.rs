@@ -347,7 +347,9 @@ impl Disk for DiskSim {
         let mut state = self.state();
         state.step()?;
         let mut bytes: Vec<u8> = Vec::new();
-        slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
+        for slice in slices {
+            bytes.extend_from_slice(slice);
+        }
         let wanted = bytes.len();
         bytes.truncate(state.spend(wanted));
         let short = bytes.len() < wanted;
@@ -367,7 +369,9 @@ impl Disk for DiskSim {
             // The pages are marked clean: the next sync succeeds without them.
             return Err(io::Error::other("simulated failing sync"));
         }
-        pending.iter().for_each(|change| change.apply(&mut data.durable));
+        for change in &pending {
+            change.apply(&mut data.durable);
+        }
         Ok(())
     }
 
@@ -375,7 +379,9 @@ impl Disk for DiskSim {
         let mut state = self.state();
         state.step()?;
         let pending = std::mem::take(&mut state.pending_names);
-        pending.iter().for_each(|change| change.apply(&mut state.durable_names));
+        for change in &pending {
+            change.apply(&mut state.durable_names);
+        }
         Ok(())
     }
 

@@ -187,3 +187,70 @@ impl<'a> Footer<'a> {
             .take_while(move |entry| entry.call == call)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(call: u64, sequence: u32, offset: u64) -> TableEntry {
+        TableEntry { call: CallId(call), sequence, offset, stored_len: 5, kind: RecordKind::Sip }
+    }
+
+    #[test]
+    fn footer_and_trailer_have_the_drawn_bytes() {
+        let bytes = encode_footer(0x0110, [entry(9, 3, 64)].iter());
+        let mut footer = [
+            &b"CSFOOTER"[..],
+            &[1, 0, 0, 0, 1, 0, 0, 0],
+            &[0x10, 1, 0, 0, 0, 0, 0, 0],
+            &[9, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 5, 0, 0, 0],
+            &[64, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0],
+        ]
+        .concat();
+        let crc = crc32c(&[&footer]).to_le_bytes();
+        footer.extend([&crc[..], &[0; 4]].concat());
+        let mut trailer =
+            [&b"CSTRAILR"[..], &[0x10, 1, 0, 0, 0, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0], &[0; 4]]
+                .concat();
+        trailer.extend(crc32c(&[&trailer]).to_le_bytes());
+        assert_eq!(bytes, [&footer[..], &trailer].concat());
+        assert_eq!(bytes.len() as u64, footer_span_bytes(1));
+        assert_eq!(decode_trailer(&trailer, 0x110 + 96), Ok((0x110, 64)));
+        assert_eq!(decode_trailer(&trailer, 0x110 + 97), Err(SegmentFault::Trailer));
+        for place in 0..footer.len() {
+            assert!(Footer::decode(&footer[..place]).is_err(), "cut at {place}");
+            let mut flipped = footer.clone();
+            flipped[place] ^= 4;
+            assert!(Footer::decode(&flipped).is_err(), "flipped at {place}");
+        }
+        for place in 0..trailer.len() {
+            let mut flipped = trailer.clone();
+            flipped[place] ^= 4;
+            assert!(decode_trailer(&flipped, 0x110 + 96).is_err(), "flipped at {place}");
+            assert!(decode_trailer(&trailer[..place], 0x110 + 96).is_err(), "cut at {place}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_found_among_others_and_absent_ones_are_not() {
+        let mut rows = Vec::new();
+        for call in [2, 4, 4, 4, 9, u64::MAX] {
+            rows.push(entry(call, u32::try_from(rows.len()).expect("few"), 64));
+        }
+        let bytes = encode_footer(64, rows.iter());
+        let footer = Footer::decode(&bytes[..bytes.len() - TRAILER_BYTES]).expect("whole");
+        assert_eq!((footer.records(), footer.calls), (6, 4));
+        for call in [0, 2, 3, 4, 5, 9, 10, u64::MAX] {
+            let found: Vec<_> = footer.entries_of(CallId(call)).collect();
+            let expected: Vec<_> = rows.iter().filter(|row| row.call.0 == call).copied().collect();
+            assert_eq!(found, expected, "call {call}");
+        }
+    }
+
+    #[test]
+    fn a_footer_that_claims_four_billion_rows_is_refused_at_once() {
+        let mut bytes = FOOTER_MAGIC.to_vec();
+        bytes.extend([0xff; 64]);
+        assert_eq!(Footer::decode(&bytes).map(|footer| footer.calls), Err(SegmentFault::Footer));
+    }
+}

@@ -8,10 +8,13 @@
 //! Sources: SQLite's documentation of WAL mode, `user_version` and `PRAGMA synchronous`.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, ToSql, params};
 
+use super::INDEX_NAME;
 use super::disk::IndexPlace;
 use super::error::ArchiveError;
 use super::index_row::{CallRow, number_key};
@@ -104,10 +107,15 @@ impl Index {
     /// Makes a new, empty index; `place` is the archive's directory, for messages.
     ///
     /// # Errors
-    /// `Index`, `IndexUnusable`.
+    /// `Io`, `Index`, `IndexUnusable`.
     pub fn create(index: &IndexPlace, place: &str) -> Result<Self, ArchiveError> {
         let connection = match index {
-            IndexPlace::File(path) => Connection::open(path),
+            IndexPlace::File(path) => {
+                // SQLite gives its log the mode of the file: numbers and names are private too.
+                let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+                file.map_err(|error| ArchiveError::io("create", INDEX_NAME, error))?;
+                Connection::open(path)
+            }
             IndexPlace::Memory => Connection::open_in_memory(),
         };
         let make = |connection: Connection| {
@@ -148,7 +156,10 @@ impl Index {
 
     fn open(index: &IndexPlace, place: &str, flags: OpenFlags) -> Result<Self, ArchiveError> {
         let unusable = |reason| ArchiveError::IndexUnusable { reason, place: place.to_owned() };
-        let IndexPlace::File(path) = index else { return Err(unusable("missing")) };
+        let path = match index {
+            IndexPlace::File(path) if path.exists() => path,
+            _ => return Err(unusable("missing")),
+        };
         let open = || {
             let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(path, flags)?;
@@ -315,12 +326,12 @@ const BY_NUMBER: &str = "SELECT id, started_ns, json FROM calls
     AND +started_ns BETWEEN ?1 AND ?2 ORDER BY started_ns DESC, id DESC LIMIT ?3";
 
 fn fail(op: &'static str, place: &str, source: rusqlite::Error) -> ArchiveError {
-    let reason = match source.sqlite_error_code() {
-        Some(ErrorCode::CannotOpen) => "missing",
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "damaged",
-        _ => return ArchiveError::Index { op, source },
-    };
-    ArchiveError::IndexUnusable { reason, place: place.to_owned() }
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            ArchiveError::IndexUnusable { reason: "damaged", place: place.to_owned() }
+        }
+        _ => ArchiveError::Index { op, source },
+    }
 }
 
 /// SQLite's integers are signed: the highest bit is flipped, so that ids keep their order.
@@ -405,4 +416,104 @@ fn upsert_call(connection: &Connection, row: &CallRow) -> rusqlite::Result<()> {
             .execute(params![call_id, key])?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(call: u64, sequence: u32, second: u32, caller: &str) -> CallRow {
+        let json = format!(
+            r#"{{"started_at":"2026-11-24T00:00:{second:02}Z","state":"ended",
+            "caller":{{"number":"{caller}"}},"sip_call_ids":["c{call}"]}}"#
+        );
+        CallRow::from_body(CallId(call), sequence, json.as_bytes()).expect("valid")
+    }
+
+    fn index_of(rows: Vec<CallRow>) -> Index {
+        let mut index = Index::create(&IndexPlace::Memory, "here").expect("memory");
+        let mut batch = Batch::default();
+        for row in rows {
+            batch.add_row(row);
+        }
+        index.apply(&batch).expect("applied");
+        index
+    }
+
+    fn ids(calls: &[IndexedCall]) -> Vec<u64> {
+        calls.iter().map(|call| call.id.0).collect()
+    }
+
+    #[test]
+    fn calls_come_by_start_then_by_unsigned_id_and_a_limit_keeps_the_newest() {
+        let index = index_of(vec![
+            row(u64::MAX, 0, 5, ""),
+            row(1, 0, 5, ""),
+            row(9, 0, 1, ""),
+            row(3, 0, 7, ""),
+        ]);
+        let all = index.calls(&Query::default()).expect("read");
+        assert_eq!(ids(&all), [9, 1, u64::MAX, 3]);
+        let limited = index.calls(&Query { limit: Some(2), ..Query::default() }).expect("read");
+        assert_eq!(ids(&limited), [u64::MAX, 3]);
+        let start = all.get(1).map(|call| call.started_ns);
+        let from = index.calls(&Query { from_ns: start, ..Query::default() }).expect("read");
+        assert_eq!(ids(&from), [1, u64::MAX, 3], "from is inclusive");
+        let to = index.calls(&Query { to_ns: start, ..Query::default() }).expect("read");
+        assert_eq!(ids(&to), [9], "to is exclusive");
+    }
+
+    #[test]
+    fn a_number_is_found_by_suffix_and_only_by_suffix() {
+        let index = index_of(vec![
+            row(1, 0, 1, "+49 30 1234"),
+            row(2, 0, 2, "1234"),
+            row(3, 0, 3, "41234"),
+        ]);
+        let find = |number: &str| {
+            let query = Query { number: Some(number.to_owned()), ..Query::default() };
+            ids(&index.calls(&query).expect("read"))
+        };
+        assert_eq!(find("1234"), [1, 2, 3]);
+        assert_eq!(find("0049 301234"), [1]);
+        assert_eq!(find("301"), Vec::<u64>::new());
+        assert_eq!(find("+"), Vec::<u64>::new());
+        assert_eq!(find("%"), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn the_highest_sequence_wins_in_any_order_and_its_old_keys_are_gone() {
+        let mut index = index_of(vec![row(1, 5, 9, "77")]);
+        for (sequence, caller, found) in [(4, "66", 0), (6, "66", 1)] {
+            let mut batch = Batch::default();
+            batch.add_row(row(1, sequence, 9, caller));
+            index.apply(&batch).expect("applied");
+            let query = Query { number: Some("66".to_owned()), ..Query::default() };
+            assert_eq!(index.calls(&query).expect("read").len(), found);
+        }
+        let query = Query { number: Some("77".to_owned()), ..Query::default() };
+        assert_eq!(index.calls(&query).expect("read"), []);
+        assert_eq!(index.calls_by_sip_call_id("c1").expect("read").len(), 1);
+    }
+
+    #[test]
+    fn no_query_scans_the_table_of_calls() {
+        let index = index_of(vec![row(1, 0, 1, "1")]);
+        for (sql, expected) in
+            [(BY_TIME, "calls_by_start"), (BY_NUMBER, "SEARCH numbers USING PRIMARY KEY")]
+        {
+            let explain = format!("EXPLAIN QUERY PLAN {sql}");
+            let mut statement = index.connection.prepare(&explain).expect("prepared");
+            for place in 1..=statement.parameter_count() {
+                statement.raw_bind_parameter(place, 1).expect("bound");
+            }
+            let mut rows = statement.raw_query();
+            let mut plan = String::new();
+            while let Some(step) = rows.next().expect("plan") {
+                plan.push_str(&step.get::<_, String>(3).expect("text"));
+                plan.push('\n');
+            }
+            assert!(plan.contains(expected) && !plan.contains("SCAN calls\n"), "{plan}");
+        }
+    }
 }

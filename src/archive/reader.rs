@@ -123,7 +123,7 @@ impl Archive {
     ) -> Result<Vec<OwnedRecord>, ArchiveError> {
         let wanted = Wanted { call: id, kinds };
         match self.read_all(&wanted) {
-            // A segment may have been replaced between the look-up and its opening.
+            // Step 4: a segment may have been replaced between the look-up and its opening.
             Err(ArchiveError::MissingSegment { .. }) => self.read_all(&wanted),
             read => read,
         }
@@ -131,7 +131,9 @@ impl Archive {
 
     fn read_all(&self, wanted: &Wanted<'_>) -> Result<Vec<OwnedRecord>, ArchiveError> {
         let mut records = Vec::new();
+        // Step 1: which segments.
         for (segment, committed) in self.index.segments_of(wanted.call)? {
+            // Step 2: sealed, or still open.
             match self.read_mapped(segment, wanted) {
                 Err(ArchiveError::MissingSegment { .. }) => {
                     records.extend(read_segment(&self.disk, segment, committed, wanted)?);
@@ -139,6 +141,7 @@ impl Archive {
                 read => records.extend(read?),
             }
         }
+        // Step 5.
         Ok(sort_records(records))
     }
 
@@ -161,6 +164,7 @@ impl Archive {
             if wanted.takes(entry.call, entry.kind) {
                 let start = usize::try_from(entry.offset).unwrap_or(usize::MAX);
                 let bytes = map.get(start..offset).unwrap_or_default();
+                // Step 3: the CRC, and that it is the record which the row names.
                 let decoded = decode_record(bytes);
                 let (record, _) = decoded.map_err(|fault| fault.at(segment, entry.offset))?;
                 records.push(check_entry(record, &entry, segment)?);

@@ -346,3 +346,114 @@ fn decompress(stored: &[u8], body_len: usize) -> Result<Vec<u8>, SegmentFault> {
         _ => Err(SegmentFault::RecordCompression),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// CRC-32C bit by bit (RFC 3720 Appendix B.4), the plain version of the crate's.
+    fn plain_crc32c(bytes: &[u8]) -> [u8; 4] {
+        let mut crc = u32::MAX;
+        for byte in bytes {
+            crc ^= u32::from(*byte);
+            for _ in 0..8 {
+                crc = (crc >> 1) ^ (0x82f6_3b78 * (crc & 1));
+            }
+        }
+        (!crc).to_le_bytes()
+    }
+
+    fn record(body: &[u8]) -> Record<'_> {
+        Record { call: CallId(0x0102), kind: RecordKind::Audio, sequence: 7, body: body.into() }
+    }
+
+    #[test]
+    fn the_checksum_is_crc_32c() {
+        // RFC 3720 Appendix B.4: 32 bytes of zeros give aa 36 91 8a.
+        assert_eq!(crc32c(&[&[0; 32]]).to_le_bytes(), [0xaa, 0x36, 0x91, 0x8a]);
+        assert_eq!(crc32c(&[b"1234", b"56789"]).to_le_bytes(), plain_crc32c(b"123456789"));
+    }
+
+    #[test]
+    fn the_header_has_the_drawn_bytes() {
+        let header =
+            SegmentHeader { archive: [0xa5; 16], segment: SegmentId(0x0b), created_ns: 0x0c0d };
+        let mut drawn = [
+            &b"CALLSPAN"[..],
+            &[1, 0, 64, 0, 0, 0, 0, 0],
+            &[0xa5; 16],
+            &[0x0b, 0, 0, 0, 0, 0, 0, 0],
+            &[0x0d, 0x0c, 0, 0, 0, 0, 0, 0],
+            &[0; 12],
+        ]
+        .concat();
+        drawn.extend(plain_crc32c(&drawn));
+        assert_eq!(header.encode().to_vec(), drawn);
+        assert_eq!(SegmentHeader::decode(&drawn), Ok(header));
+        for cut in 0..drawn.len() {
+            assert!(SegmentHeader::decode(&drawn[..cut]).is_err(), "cut at {cut}");
+            let mut flipped = drawn.clone();
+            flipped[cut] ^= 0x10;
+            assert!(SegmentHeader::decode(&flipped).is_err(), "flipped at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_record_has_the_drawn_bytes() {
+        let mut bytes = Vec::new();
+        let entry = encode_record(&mut bytes, &record(b"opus!"), Compression::None);
+        let fields = [
+            &[5, 0, 0, 0, 4, 0, 0, 0][..],
+            &[2, 1, 0, 0, 0, 0, 0, 0],
+            &[7, 0, 0, 0, 5, 0, 0, 0],
+            &[0, 0, 0, 0],
+        ]
+        .concat();
+        let crc = plain_crc32c(&[&fields[..], b"opus!"].concat());
+        assert_eq!(bytes, [&fields[..], &crc, b"opus!", &[0, 0, 0]].concat());
+        assert_eq!((entry.offset, entry.stored_len), (0, 5));
+        assert_eq!(record_span_bytes(5), 40);
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_of_a_record_is_noticed() {
+        for compression in [Compression::None, Compression::Lz4] {
+            let mut bytes = Vec::new();
+            encode_record(&mut bytes, &record(&[b'x'; 99]), compression);
+            let (read, header) = decode_record(&bytes).expect("whole");
+            assert_eq!((read, header.compression), (record(&[b'x'; 99]), compression));
+            for cut in 0..bytes.len() {
+                assert!(decode_record(&bytes[..cut]).is_err(), "cut at {cut}");
+                for bit in 0..8 {
+                    let mut flipped = bytes.clone();
+                    flipped[cut] ^= 1 << bit;
+                    assert!(decode_record(&flipped).is_err(), "byte {cut}, bit {bit}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_lz4_cannot_shorten_is_stored_as_it_is() {
+        let mut bytes = Vec::new();
+        let entry = encode_record(&mut bytes, &record(b"q8#"), Compression::Lz4);
+        assert_eq!(entry.stored_len, 3);
+        let (read, header) = decode_record(&bytes).expect("whole");
+        assert_eq!((read.body.as_ref(), header.compression), (&b"q8#"[..], Compression::None));
+    }
+
+    #[test]
+    fn file_names_tell_number_and_state() {
+        for id in [SegmentId(1), SegmentId(9_999_999_999), SegmentId(12_345_678_901)] {
+            for (name, state) in
+                [(id.open_name(), SegmentState::Open), (id.sealed_name(), SegmentState::Sealed)]
+            {
+                let name = name.strip_prefix("segments/").expect("directory");
+                assert_eq!(SegmentId::from_file_name(name), Some((id, state)));
+            }
+        }
+        for name in ["1.open", "0000000001", "0000000001.tmp", "+000000001.open", "x.segment"] {
+            assert_eq!(SegmentId::from_file_name(name), None, "{name}");
+        }
+    }
+}

@@ -27,7 +27,9 @@ use super::segment::{
     record_span_bytes,
 };
 use crate::base::CallId;
-use crate::base::limits::{COMMIT_BYTES_MAX, INDEX_PENDING_MAX, RECORD_BYTES_MAX, SEGMENT_BYTES};
+use crate::base::limits::{
+    COMMIT_BYTES_MAX, INDEX_PENDING_MAX, RECORD_BYTES_MAX, SEGMENT_BYTES, SEGMENT_RECORDS_MAX,
+};
 
 /// How to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ impl Default for WriterOptions {
 pub struct Recovered {
     /// Unsealed segments, now sealed.
     pub segments: Vec<RecoveredSegment>,
+    /// Segments whose header is damaged or another archive's: left as they are, and not indexed.
+    pub unreadable: Vec<SegmentId>,
     /// Segments that the index did not know whole and that were read into it again.
     pub reindexed_segments: u64,
     /// Calls that were going on when the earlier process ended, oldest first.
@@ -112,8 +116,8 @@ impl<D: Disk> Writer<D> {
     /// Takes the lock and makes the archive ready: see docs/archive.md, "Open after a kill".
     ///
     /// # Errors
-    /// `NotInitialised`, `Locked`, `VersionUnknown`, `BadManifest`, `IndexUnusable`, `BadSegment`
-    /// (an unsealed segment that is not ours), `Full`, `Io`, `Index`.
+    /// `NotInitialised`, `Locked`, `VersionUnknown`, `BadManifest`, `IndexUnusable`, `Full`,
+    /// `Io`, `Index`. A segment that cannot be read is no error but reported.
     pub fn open(mut disk: D, options: WriterOptions) -> Result<(Self, Recovered), ArchiveError> {
         // Step 1: an archive, and nobody else who writes to it.
         let manifest = Manifest::read(&disk)?;
@@ -126,7 +130,11 @@ impl<D: Disk> Writer<D> {
         for (segment, state) in list_segments(&disk)? {
             if state == SegmentState::Open {
                 // Steps 3 to 5.
-                recovered.segments.extend(recover(&mut disk, archive, segment)?);
+                match recover(&mut disk, archive, segment) {
+                    // One bad file must not keep today's calls from being recorded.
+                    Err(ArchiveError::BadSegment { .. }) => {}
+                    sealed => recovered.segments.extend(sealed?),
+                }
             }
         }
         let mut next_segment = 1;
@@ -134,8 +142,11 @@ impl<D: Disk> Writer<D> {
             next_segment = next_segment.max(segment.0.saturating_add(1));
             // Step 6: what the index does not know whole is read into it.
             if known.get(&segment) != Some(&SegmentState::Sealed) {
-                index_segment(&disk, &mut index, archive, segment, state)?;
-                recovered.reindexed_segments += 1;
+                match index_segment(&disk, &mut index, archive, segment, state) {
+                    Ok(_) => recovered.reindexed_segments += 1,
+                    Err(ArchiveError::BadSegment { .. }) => recovered.unreadable.push(segment),
+                    Err(error) => return Err(error),
+                }
             }
         }
         if let Some((last, _)) = known.last_key_value() {
@@ -297,6 +308,11 @@ impl<D: Disk> Writer<D> {
         if let Some(next) = self.sequences.get(&call) {
             return Ok(*next);
         }
+        // The index is asked at each rotation, so only one that fails lets the map grow like this.
+        if self.sequences.len() > PENDING_MAX {
+            let place = self.disk.place();
+            return Err(ArchiveError::IndexUnusable { reason: "damaged", place });
+        }
         // A call of an earlier segment or process; a wrong 0 here would hide its first record.
         let last = self.index.last_sequence(call)?;
         last.map_or(Ok(0), |last| last.checked_add(1).ok_or(ArchiveError::TooManyRecords { call }))
@@ -419,25 +435,25 @@ impl<D: Disk> Writer<D> {
 
     /// "Commit", step 5: the index shows what is durable. A refusal is no loss: the segments have it.
     fn publish(&mut self) {
-        match self.index.apply(&self.pending) {
-            Ok(()) => {
-                self.pending.clear();
-                self.report.index = IndexState::Current;
-                // The index now knows every sequence but those that wait.
-                if self.open.is_none() && self.group.entries.is_empty() {
-                    self.sequences.clear();
-                }
+        if self.index.apply(&self.pending).is_ok() {
+            self.pending.clear();
+            self.report.index = IndexState::Current;
+            // The index now knows every sequence, unless rows were dropped or records wait.
+            if self.open.is_none() && self.group.entries.is_empty() && !self.index_lost {
+                self.sequences.clear();
             }
-            Err(_) => {
-                self.report.index = IndexState::Behind;
-                if self.pending.rows.len() > INDEX_PENDING_MAX {
-                    self.pending.rows.clear();
-                    self.index_lost = true;
-                }
-            }
+            return;
+        }
+        self.report.index = IndexState::Behind;
+        if self.pending.rows.len().max(self.pending.last_sequences.len()) > PENDING_MAX {
+            self.pending.clear();
+            self.index_lost = true;
         }
     }
 }
+
+/// Rows for the index: of calls, and of a full segment's calls.
+const PENDING_MAX: usize = INDEX_PENDING_MAX + SEGMENT_RECORDS_MAX;
 
 /// Takes the writer's lock.
 pub(super) fn take_lock<D: Disk>(disk: &mut D) -> Result<(), ArchiveError> {
