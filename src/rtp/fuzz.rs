@@ -1,0 +1,108 @@
+//! Bodies of the fuzz targets for this layer, kept here so that they always compile.
+//!
+//! Purpose: statements about any bytes; they panic when one does not hold.
+//! Invariants: none of its own.
+//! Non-goals: producing inputs (see `fuzz/`).
+//! Sources: RFC 3550.
+
+use super::classify::{Datagram, classify};
+use super::extended_seq::{SeqExtender, TimestampExtender};
+use super::header::RtpView;
+use super::loss::LossCounter;
+use super::quality::Jitter;
+use super::reorder::ReorderBuffer;
+use super::rtcp::{RtcpPacket, RtcpPackets};
+use super::telephone_event::{EventTracker, TelephoneEvent};
+use crate::base::Reader;
+use crate::base::limits::REORDER_PACKETS_MAX;
+
+/// A view covers exactly the packet; a stream of any packets keeps the counters in balance.
+///
+/// # Panics
+/// When it does not hold: a bug.
+pub fn rtp(data: &[u8]) {
+    if let Ok(view) = RtpView::parse(data) {
+        let covered = view.header_bytes().len() + view.payload().len();
+        assert!(covered <= data.len() && (covered == data.len() || view.has_padding()));
+        let header = RtpView::parse_header(view.header_bytes());
+        assert!(header.is_ok_and(|header| header.seq() == view.seq()));
+    } else {
+        assert_ne!(classify(data), Datagram::Rtp);
+    }
+    stream(data);
+}
+
+/// Takes the bytes as (sequence number, payload) pairs of one stream.
+fn stream(data: &[u8]) {
+    let mut reader = Reader::new(data);
+    let (mut seqs, mut timestamps) = (SeqExtender::new(), TimestampExtender::new());
+    let (mut loss, mut jitter) = (LossCounter::new(), Jitter::new(8_000));
+    let (mut buffer, mut tracker) = (ReorderBuffer::new(), EventTracker::new());
+    let (mut offered, mut back, mut out) = (0u64, 0u64, 0u64);
+    while let (Some(seq), Some(rest)) = (reader.u16_be(), reader.array::<4>()) {
+        let extended = seqs.extend(seq);
+        assert_eq!(extended.low_16(), seq);
+        loss.on_packet(extended);
+        let word = u32::from_be_bytes(rest);
+        jitter.on_packet(i64::from(word) << 8, timestamps.extend(word));
+        if let Some(event) = TelephoneEvent::parse(&rest) {
+            tracker.on_packet((seq & 1 == 1).into(), word, event);
+        }
+        offered += 1;
+        back += u64::from(buffer.insert(extended, seq).is_err());
+        assert!(buffer.len() <= 2 * REORDER_PACKETS_MAX + 1);
+        if rest.contains(&0) {
+            out += u64::from(buffer.pop_next().is_some());
+        }
+    }
+    while buffer.pop_gap().is_some() {
+        out += 1;
+    }
+    assert_eq!(offered, back + out);
+    assert!(jitter.ms().is_finite());
+    assert!((0.0..=1.0).contains(&loss.loss_ratio()) && loss.burst_ratio() >= 1.0);
+    assert!(loss.received() + loss.duplicate() + loss.stray() >= offered);
+}
+
+/// The iteration ends, and hands out no more than a packet of that length can hold.
+///
+/// # Panics
+/// When it does not hold: a bug.
+pub fn rtcp(data: &[u8]) {
+    let mut words = 0;
+    for packet in RtcpPackets::new(data) {
+        words += 1 + match packet {
+            RtcpPacket::SenderReport { reports, .. } => 6 + 6 * reports.count(),
+            RtcpPacket::ReceiverReport { reports, .. } => 1 + 6 * reports.count(),
+            RtcpPacket::SourceDescription { names } => 2 * names.count(),
+            RtcpPacket::Bye { sources } => sources.count(),
+            RtcpPacket::Other { .. } => 0,
+        };
+    }
+    assert!(words * 4 <= data.len());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_statements_hold_for_pseudo_random_bytes() {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        for round in 0..2_000usize {
+            let mut data: Vec<u8> = (0..round % 600).map(|_| next()).collect();
+            rtp(&data);
+            rtcp(&data);
+            if let [first, second, ..] = data.as_mut_slice() {
+                *first = 0x80 | (*first & 0x3f);
+                *second = 200 + (*second & 3);
+                rtcp(&data);
+                rtp(&data);
+            }
+        }
+    }
+}
