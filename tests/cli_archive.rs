@@ -229,15 +229,14 @@ fn stands_where_it_was(wav: &[u8]) {
 #[test]
 fn calls_are_listed_oldest_first_as_they_are_archived() {
     let case = case();
-    let expected: String = [
+    let expected = [
         summary(STORED, 0, "100", "stored"),
         summary(RAW, 3_600, "4930100", "raw"),
         summary(REJECTED, 7_200, "300", "none"),
     ]
-    .iter()
-    .map(|summary| format!("{summary}\n"))
-    .collect();
-    assert_eq!(case.prints(&["calls", "--json"]), expected);
+    .map(|summary| summary.to_string())
+    .join("\n");
+    assert_eq!(case.prints(&["calls", "--json"]), format!("{expected}\n"));
     let table = case.prints(&["calls"]);
     assert_eq!(table.lines().count(), 4, "{table}");
     assert!(table.contains("0123456789abcdef  2026-11-24 02:57:36"), "{table}");
