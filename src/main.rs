@@ -1,4 +1,9 @@
 //! The `callspan` program: joins the command line and the application, and exits with the status.
+//!
+//! Purpose: the one place that knows both `cli` and `app`.
+//! Invariants: nothing is decided here.
+//! Non-goals: everything else.
+//! Sources: none.
 
 use std::process::ExitCode;
 

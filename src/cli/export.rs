@@ -236,3 +236,28 @@ fn export_pcap(store: &Store, call: &FoundCall, job: &ExportJob) -> Result<Exit,
     output::complain(&format!("{} messages fit in no frame and are left out", counts.left_out));
     Ok(Exit::Lost)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::OpusVoiceEncoder;
+
+    #[test]
+    fn the_pre_skip_is_the_delay_of_the_encoder_at_every_rate() {
+        for sample_rate_hz in [8_000, 16_000, 24_000, 48_000] {
+            let settings = EncoderSettings { sample_rate_hz, bitrate: 16_000, complexity: 0 };
+            let encoder = OpusVoiceEncoder::new(settings).expect("an encoder");
+            assert_eq!(encoder.lookahead_48k(), u32::from(PRE_SKIP), "{sample_rate_hz} Hz");
+        }
+    }
+
+    #[test]
+    fn a_packet_of_another_length_is_silent_counted_and_ends_no_export() {
+        let slot = SlotPair { index: 0, packets: [vec![0x00, 1, 2], Vec::new()] };
+        let sound = Sound::new(vec![slot], Extent::new(0.01, PRE_SKIP)).expect("libopus");
+        assert_eq!((sound.bad, sound.rate_hz), (1, 8_000));
+        let silence = sound.silence.clone();
+        let slots: Vec<_> = sound.whole().map(|slot| slot.expect("whole")).collect();
+        assert_eq!(slots, [[silence.clone(), silence]]);
+    }
+}

@@ -105,6 +105,7 @@ impl<I: Iterator<Item = Result<SlotPair, Failure>>> Iterator for Whole<I> {
 mod tests {
     use super::*;
 
+    #[allow(clippy::unnecessary_wraps)] // the item type of `Whole`
     fn pair(index: u64, caller: u8, callee: &[u8]) -> Result<SlotPair, Failure> {
         Ok(SlotPair { index, packets: [vec![caller], callee.to_vec()] })
     }

@@ -30,7 +30,6 @@ const UDP_PAYLOAD_BYTES_MAX: usize = 65_507;
 pub struct FrameWriter {
     file: Savefile,
     tcp: HashMap<(Endpoint, Endpoint), u32, RandomState>,
-    written: u64,
     file_bytes: u64,
 }
 
@@ -45,13 +44,7 @@ impl FrameWriter {
     /// What libpcap says.
     pub fn create(path: &Path) -> Result<Self, pcap::Error> {
         let dead = Capture::dead_with_precision(Linktype::ETHERNET, Precision::Nano)?;
-        Ok(Self { file: dead.savefile(path)?, tcp: HashMap::default(), written: 0, file_bytes: 24 })
-    }
-
-    /// Frames written so far.
-    #[must_use]
-    pub const fn written(&self) -> u64 {
-        self.written
+        Ok(Self { file: dead.savefile(path)?, tcp: HashMap::default(), file_bytes: 24 })
     }
 
     /// Writes a UDP datagram.
@@ -123,7 +116,6 @@ impl FrameWriter {
             tv_usec: time.ns().rem_euclid(NS_PER_S),
         };
         self.file.write(&Packet::new(&PacketHeader { ts, caplen: len, len }, frame));
-        self.written = self.written.saturating_add(1);
         self.file_bytes = self.file_bytes.saturating_add(16 + u64::from(len));
     }
 }
@@ -207,7 +199,6 @@ mod tests {
             let long = vec![0; UDP_PAYLOAD_BYTES_MAX + 1];
             assert_eq!(writer.udp(PacketTime::from_ms(0), a, a, &long), Err(DoesNotFit));
             assert_eq!(writer.udp(PacketTime::from_ms(0), a, a, &long[1..]), Ok(()));
-            assert_eq!(writer.written(), 1);
         });
         assert_eq!(frames.len(), 1);
     }

@@ -178,10 +178,11 @@ fn offset(time: PacketTime, zero: PacketTime) -> String {
     format!("{:.3}", seconds_since(time, zero))
 }
 
-/// Seconds from `zero` to `time`.
+/// Seconds from `zero` to `time`, to the microsecond, as far as archived times go.
 #[must_use]
 pub fn seconds_since(time: PacketTime, zero: PacketTime) -> f64 {
-    time.ns_since(zero) as f64 / crate::base::time::NS_PER_S as f64
+    let micros = |time: PacketTime| time.ns().div_euclid(1_000);
+    micros(time).saturating_sub(micros(zero)) as f64 / 1e6
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ impl OutFile {
     ///
     /// # Errors
     /// When the last bytes cannot be written or synced, or the name was taken meanwhile.
-    pub fn finish(mut self) -> Result<(), Failure> {
+    pub fn finish(self) -> Result<(), Failure> {
         let mut pending = match self {
             Self::File(pending) => pending,
             Self::Stream(mut out, path) => {

@@ -32,7 +32,7 @@ pub fn show(name: &str, path: &Path, json: OutputFormat) -> Result<Exit, Failure
     let zero = PacketTime::from_ns(call.started_ns);
     match json {
         OutputFormat::JsonLines => {
-            let object = with_messages(&call, messages_json(&messages, zero))?;
+            let object = with_messages(&call, &messages_json(&messages, zero))?;
             output::to_stdout(|out| writeln!(out, "{object}"))?;
         }
         OutputFormat::Text => {
@@ -54,7 +54,7 @@ fn on_ladder(message: &SipMessage) -> LadderMessage {
 
 /// The archived object with `sip` as its last member: spliced in as text, so that the call's own
 /// members stay as they are archived, in their order.
-fn with_messages(call: &FoundCall, messages: Value) -> Result<String, Failure> {
+fn with_messages(call: &FoundCall, messages: &Value) -> Result<String, Failure> {
     let open = call.json.trim_end().strip_suffix('}').ok_or_else(|| {
         Failure::failed(format_args!("call {}: its summary is no JSON object", call.id))
     })?;
