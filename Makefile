@@ -46,6 +46,7 @@ check: fmt clippy lint-lab
 	cargo test --locked
 	$(if $(wildcard benches/*.rs),cargo test --locked --bench '*')
 	$(again) fuzz-build
+	$(again) lab-test
 
 # A measurement, where `check` only runs each bench once.
 bench: deps-build
@@ -67,6 +68,6 @@ lint-lab:
 	for script in tests/lab/judge tests/lab/*.py tests/lab/lib/*.py fuzz/seeds.py; do python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' "$$script"; done
 	if command -v shellcheck >/dev/null; then shellcheck -x -P tests/lab .ci/run tests/lab/lab tests/lab/deps tests/lab/demo tests/lab/lib/*.sh; fi
 
-# Real phones and the 1,000 calls; needs root and a release build.
+# Real phones, damaged captures, 1,000 calls at once, an hour of drift; without root no phones.
 lab-test: release
 	tests/lab/judge

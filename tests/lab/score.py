@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares a two-channel recording with the truth of the same call.
 
-    score.py RECORDING TRUTH.wav [--band nb|wb] [--ceiling KBPS COMPLEXITY] [--json]
+    score.py RECORDING TRUTH.wav [--band nb|wb] [--ceiling KBPS COMPLEXITY HZ] [--json]
              [--lag-max MS] [--pesq-min MOS] [--pesq-below-ceiling MOS] [--correlation-min R] [--leak-max DB]
 
 Both have two channels with the same second 0 (truth.py writes such a file). For each channel:
@@ -10,7 +10,7 @@ Both have two channels with the same second 0 (truth.py writes such a file). For
   window_lag_ms   smallest and largest lag of any two-second window that has speech
   correlation     of the waveforms, channel aligned
   pesq            ITU-T P.862 (nb: 8 kHz) or P.862.2 (wb: 16 kHz)
-  ceiling         PESQ of the truth after libopus alone, at that bitrate and complexity
+  ceiling         PESQ of the truth after libopus alone, at that bitrate, complexity and sample rate
   leak_db         how loud the other side is in this channel, against its own channel
 
 Exit status 1 if a bound that was given does not hold, 2 if there is nothing to compare.
@@ -87,12 +87,12 @@ def pesq_of(rate, truth, recording):
         return None
 
 
-def ceiling_of(rate, truth, kbps, complexity):
-    """PESQ of the truth through libopus alone."""
+def ceiling_of(rate, truth, whole, kbps, complexity, coded_rate):
+    """PESQ at `rate` of the truth through libopus alone; `whole`: the same truth at the rate that is coded."""
     with tempfile.TemporaryDirectory() as work:
-        subprocess.run(["ffmpeg", "-v", "error", "-f", "s16le", "-ar", str(rate), "-ac", "1", "-i", "-", "-c:a", "libopus", "-application",
+        subprocess.run(["ffmpeg", "-v", "error", "-f", "s16le", "-ar", str(coded_rate), "-ac", "1", "-i", "-", "-c:a", "libopus", "-application",
                         "voip", "-vbr", "on", "-b:a", f"{kbps}k", "-compression_level", str(complexity), f"{work}/t.opus"],
-                       input=truth.astype("<i2").tobytes(), check=True, capture_output=True)
+                       input=whole.astype("<i2").tobytes(), check=True, capture_output=True)
         coded = load(f"{work}/t.opus", rate, 1)[:, 0]
     lag = best_lag(coded, truth, rate // 20)
     coded, truth = shifted(coded, truth, lag)
@@ -115,8 +115,6 @@ def figures(recording, truth, other, rate, options):
     if windows:
         matched = [lag for lag in windows if lag == lag]
         result["window_lag_ms"] = [min(matched), max(matched)] if matched else None
-    if options.ceiling:
-        result["ceiling"] = ceiling_of(rate, said, *options.ceiling)
     return result
 
 
@@ -140,7 +138,7 @@ def main():
     parser.add_argument("recording")
     parser.add_argument("truth")
     parser.add_argument("--band", choices=["nb", "wb"], default="nb")
-    parser.add_argument("--ceiling", nargs=2, type=int, metavar=("KBPS", "COMPLEXITY"))
+    parser.add_argument("--ceiling", nargs=3, type=int, metavar=("KBPS", "COMPLEXITY", "HZ"))
     for bound in ("lag-max", "pesq-min", "pesq-below-ceiling", "correlation-min", "leak-max"):
         parser.add_argument(f"--{bound}", type=float)
     parser.add_argument("--json", action="store_true")
@@ -157,6 +155,9 @@ def main():
             print(f"score: the {name} channel is silent", file=sys.stderr)
             sys.exit(2)
         result[name] = figures(recording[:, side], truth[:, side], truth[:, 1 - side], rate, options)
+        if options.ceiling:
+            whole = load(options.truth, options.ceiling[2])[:, side]
+            result[name]["ceiling"] = ceiling_of(rate, truth[:, side], whole, *options.ceiling)
         wrong += faults(name, result[name], options)
     if options.json:
         print(json.dumps(result))
