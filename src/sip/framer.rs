@@ -469,6 +469,15 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_become_a_start_line_is_not_held() {
+        let mut framer = Framer::default();
+        for segment in [&b"\x16\x03\x01\x02"[..], &[b'a'; 5_000], b"GET / HTTP/1.1\r\nHost"] {
+            framer.feed(segment, Gap::Contiguous, |_| panic!("no SIP"));
+            assert!(framer.buffered() <= 4, "{}", framer.buffered());
+        }
+    }
+
+    #[test]
     fn after_a_gap_known_methods_and_responses_begin_a_message_at_once() {
         for (next, expected) in [(BYE, 1), (OK, 1), (&BYE[1..], 0)] {
             let mut framer = Framer::default();
@@ -497,6 +506,7 @@ mod tests {
         for endless in [
             format!("INVITE sip:{} SIP/2.0\r\n", "x".repeat(SIP_START_LINE_BYTES_MAX)),
             format!("INVITE sip:a SIP/2.0\r\n{}", "X: y\r\n".repeat(SIP_MESSAGE_BYTES_MAX / 4)),
+            format!("BYE sip:a SIP/2.0\r\n{}\r\n", "X: y\r\n".repeat(SIP_MESSAGE_BYTES_MAX / 4)),
             format!("INVITE sip:a SIP/2.0\r\nX: {}\r\n", "y".repeat(2 * SIP_MESSAGE_BYTES_MAX)),
         ] {
             let stream = format!("{endless}{BYE}");

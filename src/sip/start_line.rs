@@ -5,6 +5,8 @@
 //! Non-goals: the Request-URI's meaning (see `name_addr`).
 //! Sources: RFC 3261 §7.1 (Request-Line), §7.2 (Status-Line); RFC 4475 for what is tolerated.
 
+use memchr::memchr2;
+
 use super::lines::{is_token_byte, split_word, trim};
 use super::{Likeness, Method, SipReject, looks_like_sip};
 use crate::base::limits;
@@ -63,7 +65,7 @@ fn after_version(line: &[u8]) -> Option<&[u8]> {
 
 /// Method token and Request-URI of a request line; `None` if it is none.
 pub(crate) fn split_request(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    if line.len() > limits::SIP_START_LINE_BYTES_MAX {
+    if line.len() >= limits::SIP_START_LINE_BYTES_MAX {
         return None;
     }
     // The end first: few lines that are not request lines end in a version.
@@ -72,12 +74,15 @@ pub(crate) fn split_request(line: &[u8]) -> Option<(&[u8], &[u8])> {
     if !version.eq_ignore_ascii_case(VERSION) || !matches!(rest, [.., b' ' | b'\t']) {
         return None;
     }
+    if memchr2(0, b'\r', rest).is_some() {
+        return None;
+    }
     let (method, uri) = split_word(rest);
     let is_request = method.len() <= limits::SIP_METHOD_BYTES_MAX
         && !method.is_empty()
         && method.iter().all(|byte| is_token_byte(*byte))
         // `Subject : about SIP/2.0` is a header with white space before its colon.
-        && matches!(uri, [first, ..] if *first != b':');
+        && !matches!(uri, [] | [b'\0'..=b' ' | b':' | 0x7f, ..]);
     is_request.then_some((method, uri))
 }
 
@@ -89,7 +94,7 @@ pub(crate) fn is_start_line(line: &[u8]) -> bool {
         matches!(line, [.., b'0' | b' ' | b'\t' | b'\r' | 0]) || matches!(line, [b's' | b'S', ..]);
     may_begin
         && matches!(line, [first, ..] if is_token_byte(*first))
-        && line.len() <= limits::SIP_START_LINE_BYTES_MAX
+        && line.len() < limits::SIP_START_LINE_BYTES_MAX
         && StartLine::parse(line).is_ok()
         && looks_like_sip(line) != Likeness::No
 }
@@ -120,6 +125,9 @@ mod tests {
             b"SIP/2.0",
             b"Via: SIP/2.0/UDP x SIP/2.0",
             b"Subject : about SIP/2.0",
+            b"BYE \0sip:a SIP/2.0",
+            b"BYE \x01sip:a SIP/2.0",
+            b"BYE \rsip:a SIP/2.0",
             b"",
         ] {
             assert_eq!(StartLine::parse(line), Err(SipReject::NotSip), "{line:?}");
