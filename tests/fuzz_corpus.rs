@@ -5,7 +5,6 @@
 //! Non-goals: finding anything new (see `cargo fuzz`).
 //! Sources: style.md §6 "fuzz".
 
-// The bodies come with the layers: this line goes when all of them are merged.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -323,16 +323,17 @@ impl Placer {
         }
         let ticks = len_i64(&self.pcm) * i64::from(held.clock_hz) / i64::from(rate_hz);
         let contiguous = self.next == Some((sequence, held.timestamp));
+        let after = self.ticks_after_last(held);
         self.next = Some((sequence.next(), held.timestamp.saturating_add(ticks)));
         self.last_duration = ticks;
         surface.track.raise_rate(track_rate(rate_hz).min(surface.rate_hz_max));
         let track_hz = surface.track.rate_hz();
         if self.stretcher.as_ref().is_none_or(|(hz, _)| *hz != track_hz) {
             self.stretcher = Some((track_hz, Stretcher::new(rate_hz, track_hz)));
-            self.begin_at(from_ns, surface);
+            self.begin_at(None, from_ns);
         } else if !contiguous {
             self.flush(surface);
-            self.begin_at(from_ns, surface);
+            self.begin_at(after, from_ns);
         }
         let Some((_, stretcher)) = &mut self.stretcher else { return 0 };
         stretcher.steer(ns_to_samples(from_ns, track_hz));
@@ -340,10 +341,22 @@ impl Placer {
         self.write(position, surface)
     }
 
-    fn begin_at(&mut self, from_ns: i64, surface: &Surface<'_>) {
+    /// RTP ticks from the end of the last packet to this one, unless its clock jumped.
+    fn ticks_after_last(&self, held: &Held) -> Option<f64> {
+        let (_, expected) = self.next.filter(|(_, expected)| *expected != i64::MIN)?;
+        let ticks = held.timestamp.checked_sub(expected).filter(|ticks| *ticks >= 0)?;
+        Some(ticks as f64 / f64::from(held.clock_hz.max(1)))
+    }
+
+    /// Begins after a gap: `after_s` seconds after the sound before it, as the timestamps say, as
+    /// long as that is near to its place; else at its place.
+    fn begin_at(&mut self, after_s: Option<f64>, from_ns: i64) {
         if let Some((track_hz, stretcher)) = &mut self.stretcher {
-            debug_assert_eq!(*track_hz, surface.track.rate_hz());
-            stretcher.start_at(ns_to_samples(from_ns, *track_hz).round() as i64);
+            let target = ns_to_samples(from_ns, *track_hz);
+            let follows =
+                after_s.map(|after| stretcher.end_position() + after * f64::from(*track_hz));
+            let near = follows.filter(|position| stretcher.is_near(*position, target));
+            stretcher.start_at(near.unwrap_or(target).round() as i64);
         }
     }
 

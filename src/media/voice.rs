@@ -21,6 +21,14 @@ const SILENCE_PEAK: u16 = 8;
 /// Every channel's comfort noise begins alike, so that the same packets give the same recording.
 const NOISE_SEED: u64 = 0x6361_6c6c;
 
+/// Silent slots that are still encoded: the encoder lags by 6.5 ms, so that the end of a word stands
+/// in the packet after it, and a short pause within speech costs less than beginning anew.
+const HANGOVER_SLOTS: u32 = 5;
+
+/// Silent slots that the encoder is run over, unheard, before speech begins again: it then stands
+/// where the decoder stands after canned silence.
+const WARM_UP_SLOTS: usize = 2;
+
 /// Bytes of the largest Opus packet of one frame (RFC 6716 §3.2.1).
 const PACKET_BYTES_MAX: usize = 1_275;
 
@@ -38,7 +46,8 @@ pub struct Voice {
     settings: VoiceSettings,
     encoder: Option<(u32, OpusVoiceEncoder)>,
     silence: Option<(u32, Arc<[u8]>)>,
-    follows_silence: bool,
+    /// Silent slots in a row; beyond `HANGOVER_SLOTS` the encoder rests.
+    silent_slots: u32,
     noise: Option<(Vec<u8>, ComfortNoise)>,
     generator: NoiseGenerator,
 }
@@ -57,7 +66,7 @@ impl Voice {
             settings,
             encoder: None,
             silence: None,
-            follows_silence: true,
+            silent_slots: u32::MAX,
             noise: None,
             generator: NoiseGenerator::new(NOISE_SEED),
         }
@@ -74,14 +83,21 @@ impl Voice {
         out: &mut Vec<u8>,
     ) {
         if let Some(packet) = slot.packet {
-            self.follows_silence = true;
+            self.silent_slots = u32::MAX;
             out.extend_from_slice(&packet);
             return;
         }
         self.fill_noise(&mut slot, rate_hz, slot_from_ns, noise);
         let is_silent = slot.pcm.iter().all(|sample| sample.unsigned_abs() <= SILENCE_PEAK);
-        if is_silent || !self.encode_samples(&slot.pcm, rate_hz, out) {
-            self.follows_silence = true;
+        let silent_before = self.silent_slots;
+        self.silent_slots = if is_silent { silent_before.saturating_add(1) } else { 0 };
+        if self.silent_slots > HANGOVER_SLOTS {
+            out.extend_from_slice(&self.silence(rate_hz));
+            return;
+        }
+        slot.pcm.resize((rate_hz / super::track::SLOTS_PER_S) as usize, 0);
+        let rested = silent_before > HANGOVER_SLOTS;
+        if !self.encode_samples(&slot.pcm, rate_hz, rested, out) {
             out.extend_from_slice(&self.silence(rate_hz));
         }
     }
@@ -112,18 +128,29 @@ impl Voice {
         }
     }
 
-    fn encode_samples(&mut self, pcm: &[i16], rate_hz: u32, out: &mut Vec<u8>) -> bool {
+    fn encode_samples(
+        &mut self,
+        pcm: &[i16],
+        rate_hz: u32,
+        rested: bool,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let mut is_fresh = rested;
         if self.encoder.as_ref().is_none_or(|(hz, _)| *hz != rate_hz) {
             let made = OpusVoiceEncoder::new(encoder_settings(self.settings, rate_hz));
             self.encoder = made.ok().map(|encoder| (rate_hz, encoder));
-        } else if self.follows_silence {
-            if let Some((_, encoder)) = &mut self.encoder {
-                encoder.reset();
-            }
+            is_fresh = true;
         }
-        self.follows_silence = false;
         let Some((_, encoder)) = &mut self.encoder else { return false };
         let at = out.len();
+        if is_fresh {
+            encoder.reset();
+            let silence = vec![0; pcm.len()];
+            let mut unheard = [0; PACKET_BYTES_MAX];
+            for _ in 0..WARM_UP_SLOTS {
+                let _ = encoder.encode_20ms(&silence, &mut unheard);
+            }
+        }
         out.resize(at + PACKET_BYTES_MAX, 0);
         let encoded = encoder.encode_20ms(pcm, &mut out[at..]).unwrap_or(0);
         out.truncate(at + encoded);
