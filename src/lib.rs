@@ -7,6 +7,7 @@
 //! Sources: RFC 3261 (SIP), RFC 3264 (offer/answer), RFC 3550 (RTP), RFC 7845 (Ogg Opus).
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+#![cfg_attr(test, allow(clippy::cast_possible_wrap))] // small counts in tests
 
 pub mod archive;
 pub mod base;

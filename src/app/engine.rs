@@ -7,22 +7,24 @@
 //! Sources: none.
 
 use super::resources;
-use crate::archive::{Archive, ArchiveError, DiskOs, RecordKind, Recovered, Writer, WriterOptions};
+use crate::archive::{
+    Archive, ArchiveError, AudioBatch, DiskOs, RecordKind, Recovered, Writer, WriterOptions,
+};
 use crate::base::limits::{BLOCKS_MAX, CALLS_MAX};
-use crate::base::{OutcomeCounts, RingIndex};
+use crate::base::{CallId, OutcomeCounts, RingIndex};
 use crate::call::EndReason;
-use crate::call::summary::CallSummary;
+use crate::call::summary::{CallSummary, RecordingSummary};
 use crate::cli::options::{Band, Start, Store};
 use crate::cli::report::UnclaimedFlow;
 use crate::cli::{RunError, RunOptions, RunReport};
-use crate::media::{self, MediaSettings, VoiceSettings};
+use crate::media::{self, MediaSettings, SLOTS_PER_S, VoiceSettings};
 use crate::work::orphans;
 use crate::work::outbox::{Outbox, WhenFull};
 use crate::work::pool::{Overload, Pool, Shared};
 use crate::work::queue::{BlockPool, Progress};
 use crate::work::ready::Ready;
 use crate::work::signalling::{Joined, KnownIds, Signalling};
-use crate::work::stats::{FrontStats, Stats};
+use crate::work::stats::{Figure, FrontStats, Stats};
 use crate::work::writer::{ArchiveSender, ArchiveThread};
 use std::path::Path;
 use std::sync::Arc;
@@ -95,8 +97,8 @@ impl Engine {
                 .map_err(RunError::failed)?;
         let stats = Arc::new(Stats::default());
         let thread = ArchiveThread::start(writer, options.commit_interval_ms, Arc::clone(&stats));
-        let archive = thread.map_err(no_thread)?;
-        truncate_ongoing(&archive.sender(), &recovered);
+        let archive = thread.map_err(|error| no_thread(&error))?;
+        truncate_ongoing(&options.archive, &archive.sender(), &recovered);
         let blocks_max = if overload == Overload::Spill { BLOCKS_MAX } else { REPLAY_BLOCKS };
         let blocks = Arc::new(BlockPool::new(blocks_max));
         let joined = Joined {
@@ -113,7 +115,8 @@ impl Engine {
             joined.archive.clone(),
             overload,
         );
-        let pool = Pool::start(options.workers, Arc::new(shared)).map_err(no_thread)?;
+        let pool =
+            Pool::start(options.workers, Arc::new(shared)).map_err(|error| no_thread(&error))?;
         Ok(Self {
             archive,
             pool,
@@ -196,7 +199,7 @@ impl Engine {
             outcomes: fronts.outcomes,
             calls_seen: stats.calls_seen.get(),
             calls_recorded: stats.calls_recorded.get(),
-            calls_truncated: truncated.map_or(0, |figure| figure.get()),
+            calls_truncated: truncated.map_or(0, Figure::get),
             unclaimed: fronts.unclaimed.into_iter().map(unclaimed).collect(),
             losses,
             cpu_s,
@@ -226,7 +229,7 @@ pub struct Watch {
     pub archive: ArchiveSender,
 }
 
-fn no_thread(error: std::io::Error) -> RunError {
+fn no_thread(error: &std::io::Error) -> RunError {
     RunError::failed(format_args!("cannot start a thread: {error}; raise the limit on processes"))
 }
 
@@ -237,8 +240,10 @@ fn known_ids(path: &Path) -> Result<KnownIds, ArchiveError> {
     Ok(Box::new(move |id| archive.exists(id).unwrap_or(false)))
 }
 
-/// Calls that were going on when an earlier process was killed are truncated.
-fn truncate_ongoing(archive: &ArchiveSender, recovered: &Recovered) {
+/// Calls that were going on when an earlier process was killed are truncated; what they have of
+/// audio is theirs.
+fn truncate_ongoing(path: &Path, archive: &ArchiveSender, recovered: &Recovered) {
+    let reader = Archive::open(path).ok();
     for segment in &recovered.segments {
         tracing::warn!(?segment, "an earlier process ended early: its open segment was sealed");
     }
@@ -246,9 +251,34 @@ fn truncate_ongoing(archive: &ArchiveSender, recovered: &Recovered) {
         if let Ok(mut summary) = serde_json::from_str::<CallSummary>(&call.summary_json) {
             summary.state = "truncated".into();
             summary.end_reason = Some(EndReason::Shutdown.label().into());
+            if let Some(reader) = &reader {
+                summary.recording = recording_of(reader, call.id, &summary);
+            }
             archive.append_json(call.id, RecordKind::Summary, &summary);
         }
     }
+}
+
+/// What the archive holds of a call that has no final summary. Second 0 is the answer, unless the
+/// call was recorded from its first media, which only the final summary would have told.
+fn recording_of(archive: &Archive, id: CallId, summary: &CallSummary) -> RecordingSummary {
+    let audio = archive.records(id, &[RecordKind::Audio]).unwrap_or_default();
+    let mut recording = RecordingSummary { state: "none".into(), ..RecordingSummary::default() };
+    for record in &audio {
+        let Some(batch) = AudioBatch::parse(&record.body) else { continue };
+        for slot in batch.iterate() {
+            let end_s = f64::from(slot.slot.saturating_add(1)) / f64::from(SLOTS_PER_S);
+            recording.seconds = recording.seconds.max(end_s);
+            let bytes = slot.left.len().saturating_add(slot.right.len());
+            recording.bytes = recording.bytes.saturating_add(u64::try_from(bytes).unwrap_or(0));
+        }
+    }
+    if recording.bytes > 0 {
+        recording.state = "stored".into();
+        recording.channels = 2;
+        recording.started_at.clone_from(&summary.answered_at);
+    }
+    recording
 }
 
 fn unclaimed((flow, reason): (orphans::UnclaimedFlow, &'static str)) -> UnclaimedFlow {

@@ -80,6 +80,14 @@ impl<'a> PacketEntry<'a> {
     /// Bytes before the payload.
     pub const HEADER_LEN_BYTES: usize = HEADER_LEN_BYTES;
 
+    /// A mark of our own between packets: without addresses.
+    #[must_use]
+    pub const fn mark(time: PacketTime, kind: EntryKind, payload: &'a [u8]) -> Self {
+        let nowhere = Endpoint { ip: [0; 16], port: 0 };
+        let (source, destination, channel) = (nowhere, nowhere, Channel::Caller);
+        Self { time, source, destination, kind, channel, payload }
+    }
+
     /// Bytes that the whole entry takes.
     #[must_use]
     pub const fn len_bytes(&self) -> usize {

@@ -123,7 +123,7 @@ fn new_call(index: CallIndex, now: PacketTime, message: &Message<'_>) -> Call {
     };
     Call {
         index,
-        call_id: message.call_id().to_vec(),
+        sip_call_id: message.call_id().to_vec(),
         facts: CallFacts {
             sip_call_id: String::from_utf8_lossy(message.call_id()).into_owned(),
             started_at: now,

@@ -191,10 +191,4 @@ impl Branch {
         let plan = self.plan();
         plan.caller.state == MediaState::OnHold || plan.callee.state == MediaState::OnHold
     }
-
-    /// True when an offer was answered in this dialog.
-    #[must_use]
-    pub const fn has_answer(&self) -> bool {
-        self.answered_cseq.is_some()
-    }
 }

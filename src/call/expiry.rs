@@ -74,9 +74,8 @@ impl Correlator {
 fn due(call: &Call, now: PacketTime, last_media: Option<PacketTime>) -> Due {
     match call.phase {
         Phase::Ended { at } if now.ms_since(at) >= ENDED_CALL_MS => Due::Forget,
-        Phase::Ended { .. } => Due::Nothing,
         Phase::Refused { at, reason } if now.ms_since(at) >= RETRY_WAIT_MS => Due::End(at, reason),
-        Phase::Refused { .. } => Due::Nothing,
+        Phase::Ended { .. } | Phase::Refused { .. } => Due::Nothing,
         Phase::Setup => {
             let last = last_media.map_or(call.last_sip, |media| media.max(call.last_sip));
             if now.ms_since(last) >= SETUP_TIMEOUT_MS {

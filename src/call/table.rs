@@ -51,7 +51,7 @@ pub struct Call {
     /// Its place.
     pub index: CallIndex,
     /// Call-ID header value.
-    pub call_id: Vec<u8>,
+    pub sip_call_id: Vec<u8>,
     /// What is told of it.
     pub facts: CallFacts,
     /// Where it stands.
@@ -147,8 +147,8 @@ impl CallTable {
         let Some(call) = self.slots.get_mut(index.0 as usize).and_then(Option::take) else {
             return;
         };
-        if self.find(&call.call_id) == Some(index) {
-            self.by_call_id.remove(&call.call_id);
+        if self.find(&call.sip_call_id) == Some(index) {
+            self.by_call_id.remove(&call.sip_call_id);
         }
         self.free.push(index.0);
     }

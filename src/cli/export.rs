@@ -6,9 +6,11 @@
 //! Non-goals: mixing both parties into one channel.
 //! Sources: RFC 7845 §4.2 and §4.4 (pre-skip and end trimming), §5.2 (comments).
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::export_audio::{Extent, SlotPair, Whole};
+use super::options::{OPUS_COMPLEXITY, REORDER_WINDOW_MS};
 use super::outfile::{OutFile, write_failure};
 use super::output::{self, Failure};
 use super::store::{FoundCall, Store};
@@ -19,6 +21,9 @@ use crate::codec::wav::WavWriter;
 use crate::codec::{
     OggOpusHead, OggOpusWriter, OpusBandwidth, OpusDecoder, packet_info, silence_packet,
 };
+
+use crate::media::{self, Band, MediaSettings, StartAt, VoiceSettings};
+use crate::work::render::render_raw;
 
 /// Delay of what the encoder makes, in samples at 48 kHz: 6.5 ms at every rate (a test asks it).
 const PRE_SKIP: u16 = 312;
@@ -38,17 +43,18 @@ pub fn export(job: &ExportJob) -> Result<Exit, Failure> {
 }
 
 fn export_audio(store: &Store, call: &FoundCall, job: &ExportJob) -> Result<Exit, Failure> {
-    let slots = match call.summary.recording.state.as_str() {
-        "stored" => store.slots(call.id)?,
-        "raw" => export_raw_audio(store, call)?,
-        state => {
-            return Err(Failure::failed(format_args!(
-                "call {} has no recording to export (its state is `{state}`); `callspan show {}` \
-                 says more",
-                call.id, call.id
-            )));
-        }
-    };
+    let slots = slots_of(store, call)?;
+    if slots.is_empty() {
+        let state = call.summary.recording.state.as_str();
+        let instead = match state {
+            "raw" => "cannot be decoded here; `--format pcap` has its packets, and",
+            _ => "has no recording to export;",
+        };
+        return Err(Failure::failed(format_args!(
+            "call {} {instead} `callspan show {}` says more (its state is `{state}`)",
+            call.id, call.id
+        )));
+    }
     let extent = Extent::new(seconds_of(&call.summary, &slots), PRE_SKIP);
     let sound = Sound::new(slots, extent)?;
     let bad = sound.bad;
@@ -67,20 +73,45 @@ fn export_audio(store: &Store, call: &FoundCall, job: &ExportJob) -> Result<Exit
     Ok(Exit::Lost)
 }
 
-/// Slots of a call that was stored raw.
-///
-/// The seam for `work::render`: it will run the raw packets of [`Store::raw`] through the workers'
-/// media code and give the slots that `--store opus` would have stored.
-fn export_raw_audio(_store: &Store, call: &FoundCall) -> Result<Vec<SlotPair>, Failure> {
-    Err(Failure::failed(format_args!(
-        "call {} was stored raw, and this version cannot make sound of it yet; use --format pcap",
-        call.id
-    )))
+/// Slots of a call: those archived, those made of raw RTP, and where packets were put aside under
+/// load and never transcoded, what can be made of these.
+fn slots_of(store: &Store, call: &FoundCall) -> Result<Vec<SlotPair>, Failure> {
+    let mut slots = store.slots(call.id)?;
+    let kept = match call.summary.recording.state.as_str() {
+        "raw" => store.raw(call.id)?,
+        _ => store.spilled(call.id)?,
+    };
+    if !kept.is_empty() {
+        let have: BTreeSet<u64> = slots.iter().map(|slot| slot.index).collect();
+        let rendered = render_raw(&kept, render_settings(&call.summary), None);
+        let missing = rendered.slots.into_iter().filter(|slot| !have.contains(&u64::from(slot.0)));
+        slots.extend(missing.map(|(index, caller, callee)| SlotPair {
+            index: u64::from(index),
+            packets: [caller, callee],
+        }));
+        slots.sort_by_key(|slot| slot.index);
+    }
+    Ok(slots)
 }
 
-/// How long the recording is; of a call that goes on, as long as what is committed.
+/// As the call would have been recorded, had it been transcoded at once.
+fn render_settings(call: &CallSummary) -> MediaSettings {
+    let early = match (&call.recording.started_at, &call.answered_at) {
+        (Some(started), Some(answered)) => started < answered,
+        (started, answered) => started.is_some() && answered.is_none(),
+    };
+    MediaSettings {
+        start: if early { StartAt::Media } else { StartAt::Answer },
+        store: media::Store::Opus,
+        band: Band::Auto,
+        reorder_window_ms: REORDER_WINDOW_MS,
+        voice: VoiceSettings { bitrate: None, complexity: OPUS_COMPLEXITY },
+    }
+}
+
+/// How long the recording is; of a call without a final summary, as long as what is committed.
 fn seconds_of(call: &CallSummary, slots: &[SlotPair]) -> f64 {
-    if call.state == "ongoing" {
+    if call.recording.seconds == 0.0 {
         slots.last().map_or(0.0, |last| (last.index + 1) as f64 * 0.02)
     } else {
         call.recording.seconds

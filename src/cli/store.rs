@@ -117,6 +117,11 @@ impl Store {
         self.bodies(call, &[RecordKind::Raw, RecordKind::Spill])
     }
 
+    /// Bodies of packets that were put aside under load.
+    pub fn spilled(&self, call: CallId) -> Result<Vec<Vec<u8>>, Failure> {
+        self.bodies(call, &[RecordKind::Spill])
+    }
+
     fn bodies(&self, call: CallId, kinds: &[RecordKind]) -> Result<Vec<Vec<u8>>, Failure> {
         let records = self.archive.records(call, kinds).map_err(|error| archive_failure(&error))?;
         Ok(records.into_iter().map(|record| record.body).collect())

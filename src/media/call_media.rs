@@ -10,9 +10,10 @@ use super::decoder::{Meaning, meaning};
 use super::gaps::{Gap, GapLog, GapReason};
 use super::placement::{Content, Held, NoiseSpan, Surface};
 use super::report::{DigitReport, MediaReport, Recorded};
+use super::settings::{MediaSettings, MediaSink, StartAt, Store};
 use super::stream::{Extended, Stream, StreamKey, Timed};
 use super::track::{SLOT_MS, Track};
-use super::voice::{Voice, VoiceSettings};
+use super::voice::Voice;
 use crate::base::limits::{EARLY_MEDIA_BYTES_MAX, GAPS_PER_CALL_MAX, STREAMS_PER_CALL_MAX};
 use crate::base::time::NS_PER_MS;
 use crate::base::{Channel, EntryKind, PacketEntry, PacketTime, Reader};
@@ -28,64 +29,6 @@ const TAKEOVER_MS: i64 = 60;
 
 /// Lag of Opus at all rates for speech: 6.5 ms (312 samples at 48 kHz), which the pre-skip takes off.
 pub const PRE_SKIP_NS: i64 = 6_500_000;
-
-/// From when a call is recorded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StartAt {
-    /// The 2xx.
-    #[default]
-    Answer,
-    /// The first media packet.
-    Media,
-}
-
-/// What is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Store {
-    /// Opus.
-    #[default]
-    Opus,
-    /// RTP as it came.
-    Raw,
-    /// Nothing: measured only.
-    None,
-}
-
-/// Widest band that is encoded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Band {
-    /// 8 kHz.
-    Narrow,
-    /// 16 kHz.
-    Wide,
-    /// As the codec has it.
-    #[default]
-    Auto,
-}
-
-/// How calls are recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MediaSettings {
-    /// From when.
-    pub start: StartAt,
-    /// What is kept.
-    pub store: Store,
-    /// Widest band.
-    pub band: Band,
-    /// How long a missing packet is waited for.
-    pub reorder_window_ms: i64,
-    /// Encoder.
-    pub voice: VoiceSettings,
-}
-
-/// What takes a call's output.
-pub trait MediaSink {
-    /// One slot: its number from the recording's start, and an Opus packet of 20 ms a channel.
-    fn slot(&mut self, number: u32, left: &[u8], right: &[u8]);
-
-    /// A packet to be kept as it came.
-    fn raw(&mut self, entry: &PacketEntry<'_>);
-}
 
 #[derive(Debug)]
 struct Side {
@@ -185,7 +128,7 @@ impl CallMedia {
         }
         self.advance(now, sink);
         if self.settings.store == Store::Raw {
-            self.keep_control(now, control, sink);
+            keep_control(now, control, sink);
         }
         match control {
             Control::Plan(plan) => self.change_plan(now, plan),
@@ -298,7 +241,7 @@ impl CallMedia {
         self.play_early(sink);
         if let Some(start) = self.start {
             for index in 0..self.streams.len() {
-                self.with_stream(start, index, |stream, surface| stream.finish(surface));
+                self.with_stream(start, index, Stream::finish);
             }
             let end_ns = at.ns_since(start).max(0);
             for channel in Channel::BOTH {
@@ -498,7 +441,7 @@ impl CallMedia {
         };
         let text = format!("{}: raw RTP kept: it {why}", channel.label());
         if self.note(&text) {
-            self.keep_control(entry.time, &Control::Plan(self.plan.clone()), sink);
+            keep_control(entry.time, &Control::Plan(self.plan.clone()), sink);
         }
         self.keep_raw(entry, sink);
     }
@@ -511,20 +454,6 @@ impl CallMedia {
             self.bytes = self.bytes.saturating_add(u64::try_from(entry.len_bytes()).unwrap_or(0));
         }
         sink.raw(entry);
-    }
-
-    fn keep_control(&mut self, now: PacketTime, control: &Control, sink: &mut dyn MediaSink) {
-        let nowhere = crate::base::Endpoint { ip: [0; 16], port: 0 };
-        if let Ok(payload) = serde_json::to_vec(control) {
-            sink.raw(&PacketEntry {
-                time: now,
-                source: nowhere,
-                destination: nowhere,
-                kind: EntryKind::Control,
-                channel: Channel::Caller,
-                payload: &payload,
-            });
-        }
     }
 
     /// A frame that the front knew as a copy: counted on its stream.
@@ -578,11 +507,7 @@ impl CallMedia {
         index: usize,
         work: impl FnOnce(&mut Stream, &mut Surface<'_>),
     ) {
-        let rate_hz_max = match self.settings.band {
-            Band::Narrow => 8_000,
-            Band::Wide => 16_000,
-            Band::Auto => 48_000,
-        };
+        let rate_hz_max = self.settings.band.rate_hz_max();
         let Some(stream) = self.streams.get_mut(index) else { return };
         let channel = stream.key.channel;
         let side = &mut self.sides[channel.index()];
@@ -621,5 +546,12 @@ impl CallMedia {
             digits: self.digits.clone(),
             notes,
         }
+    }
+}
+
+/// Keeps SIP's word among packets that are kept as they came.
+fn keep_control(now: PacketTime, control: &Control, sink: &mut dyn MediaSink) {
+    if let Ok(payload) = serde_json::to_vec(control) {
+        sink.raw(&PacketEntry::mark(now, EntryKind::Control, &payload));
     }
 }

@@ -98,7 +98,7 @@ impl Decoder {
         let state = match codec {
             Codec::Pcma => State::Pcma,
             Codec::Pcmu => State::Pcmu,
-            Codec::G722 => State::G722(Box::new(G722Decoder::new())),
+            Codec::G722 => State::G722(Box::<G722Decoder>::default()),
             Codec::L16(_, 2) => State::L16(L16Channels::Stereo),
             Codec::L16(..) => State::L16(L16Channels::Mono),
             Codec::Opus => State::Opus(Box::new(OpusDecoder::new().ok()?)),

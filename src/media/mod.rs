@@ -12,14 +12,16 @@ mod decoder;
 mod gaps;
 mod placement;
 mod report;
+mod settings;
 mod stream;
 mod stretch;
 mod track;
 mod voice;
 
-pub use call_media::{Band, CallMedia, MediaSettings, MediaSink, StartAt, Store};
+pub use call_media::CallMedia;
 pub use gaps::{Gap, GapReason};
 pub use report::{DigitReport, MediaReport, Recorded, StreamReport};
+pub use settings::{Band, MediaSettings, MediaSink, StartAt, Store};
 pub use stream::StreamKey;
 pub use track::{SLOT_MS, SLOTS_PER_S};
 pub use voice::{VoiceSettings, encoder_settings};

@@ -17,6 +17,8 @@
 //!                                        three packets and 120 ms: a jump, anchored anew
 //! ```
 
+#![allow(clippy::cast_possible_truncation, reason = "a position is rounded to a whole sample")]
+
 use super::anchor::Anchor;
 use super::decoder::{Codec, Decoder};
 use super::gaps::{Gap, GapLog, GapReason};
@@ -142,11 +144,6 @@ pub struct Placer {
 }
 
 impl Placer {
-    /// The decoder in use.
-    pub const fn decoder(&self) -> Option<&Decoder> {
-        self.decoder.as_ref()
-    }
-
     /// True when arriving Opus had to be decoded.
     pub const fn was_transcoded(&self) -> bool {
         self.transcoded

@@ -16,6 +16,12 @@ use crate::rtp::quality::{Jitter, mos};
 use crate::rtp::reorder::{ReorderBuffer, RtpDrop};
 use crate::rtp::telephone_event::EventTracker;
 
+/// The first packet waits this long for one that was sent before it.
+const STARTING_MS: i64 = 60;
+
+/// With so many packets the first is known.
+const STARTING_PACKETS: usize = 8;
+
 /// What tells streams of a call apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamKey {
@@ -55,6 +61,8 @@ pub struct Stream {
     sequence: SeqExtender,
     timestamps: TimestampExtender,
     reorder: ReorderBuffer<Held>,
+    /// When the first packet for the recording came.
+    recorded_since: Option<PacketTime>,
     placer: Placer,
 }
 
@@ -86,6 +94,7 @@ impl Stream {
             sequence: SeqExtender::new(),
             timestamps: TimestampExtender::new(),
             reorder: ReorderBuffer::new(),
+            recorded_since: None,
             placer: Placer::default(),
         }
     }
@@ -115,6 +124,8 @@ impl Stream {
 
     /// Takes an audio or comfort-noise packet for the recording.
     pub fn receive(&mut self, sequence: ExtendedSeq, held: Held, surface: &mut Surface<'_>) {
+        let arrival = held.arrival;
+        let since = *self.recorded_since.get_or_insert(arrival);
         match self.reorder.insert(sequence, held) {
             Ok(()) => {}
             Err((RtpDrop::Duplicate, _)) => return,
@@ -123,11 +134,16 @@ impl Stream {
                 self.placer.note_late(&held, surface);
             }
         }
-        self.drain(surface);
+        if arrival.ms_since(since) >= STARTING_MS || self.reorder.len() >= STARTING_PACKETS {
+            self.drain(surface);
+        }
     }
 
     /// Gives up gaps and probations that are due at `now`.
     pub fn tick(&mut self, now: PacketTime, window_ms: i64, surface: &mut Surface<'_>) {
+        if self.recorded_since.is_some_and(|since| now.ms_since(since) >= STARTING_MS) {
+            self.drain(surface);
+        }
         while let Some((_, held)) = self.reorder.peek() {
             if now.ms_since(held.arrival) < window_ms {
                 break;

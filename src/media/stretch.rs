@@ -8,6 +8,13 @@
 //! Sources: the drift correction of any asynchronous sample-rate converter; ITU-T G.811-class
 //! clocks stay below it, phones' crystals drift by up to 200 ppm.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "positions are non-negative indexes below 2^32, and whole ones are exact"
+)]
+
 use crate::codec::resample::interpolate;
 
 /// Input samples kept before the read position, and needed after it, by the interpolator.

@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_flood_meets_the_caps_and_every_packet_is_counted() {
         let mut orphans = Orphans::default();
-        let payload = [0; 60_000];
+        let payload = vec![0; 60_000];
         let mut kept = 0;
         for flow in 0..400_u16 {
             orphans.keep(key(flow + 10), &entry(flow + 10, 0, &payload));

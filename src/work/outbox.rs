@@ -131,16 +131,7 @@ impl Outbox {
 
     /// What follows was claimed at `time`: older packets.
     pub fn mark_claimed(&mut self, call: CallIndex, time: PacketTime) {
-        let nowhere = crate::base::Endpoint { ip: [0; 16], port: 0 };
-        let entry = PacketEntry {
-            time,
-            source: nowhere,
-            destination: nowhere,
-            kind: EntryKind::Claimed,
-            channel: crate::base::Channel::Caller,
-            payload: &[],
-        };
-        let _ = self.push(call, &entry);
+        let _ = self.push(call, &PacketEntry::mark(time, EntryKind::Claimed, &[]));
     }
 
     /// Hands over blocks that are old enough, and tells how far this ring has come.

@@ -23,8 +23,8 @@ pub struct Block {
 }
 
 impl Block {
-    fn new() -> Box<Self> {
-        Box::new(Self { bytes: vec![0; BLOCK_BYTES].into_boxed_slice(), len: 0 })
+    fn new() -> Self {
+        Self { bytes: vec![0; BLOCK_BYTES].into_boxed_slice(), len: 0 }
     }
 
     /// Appends a packet; false when there is too little room.
@@ -72,7 +72,7 @@ impl BlockPool {
         let counted = self.made.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |made| {
             (made < self.most).then_some(made + 1)
         });
-        counted.ok().map(|_| Block::new())
+        counted.ok().map(|_| Box::new(Block::new()))
     }
 
     /// Gives a block back.

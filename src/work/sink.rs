@@ -9,7 +9,7 @@
 use super::writer::ArchiveSender;
 use crate::archive::body::AudioBatchWriter;
 use crate::archive::{Compression, RecordKind};
-use crate::base::{CallId, Channel, Endpoint, EntryKind, PacketEntry, PacketTime};
+use crate::base::{CallId, EntryKind, PacketEntry, PacketTime};
 use crate::media::MediaSink;
 use crate::rtp::plan::Control;
 
@@ -44,15 +44,7 @@ impl<'a> BatchSink<'a> {
     /// Puts a control aside.
     pub fn spill_control(&mut self, time: PacketTime, control: &Control) {
         if let Ok(payload) = serde_json::to_vec(control) {
-            let nowhere = Endpoint { ip: [0; 16], port: 0 };
-            self.spill(&PacketEntry {
-                time,
-                source: nowhere,
-                destination: nowhere,
-                kind: EntryKind::Control,
-                channel: Channel::Caller,
-                payload: &payload,
-            });
+            self.spill(&PacketEntry::mark(time, EntryKind::Control, &payload));
         }
     }
 

@@ -11,7 +11,9 @@ use super::stats::{COMMIT_BOUNDS_MS, Stats};
 use crate::archive::{ArchiveError, Compression, Disk, RecordKind, Writer};
 use crate::base::CallId;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use foldhash::fast::RandomState;
 use serde::Serialize;
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -102,7 +104,7 @@ impl ArchiveThread {
         let sender =
             ArchiveSender { queue, failure: Arc::clone(&failure), stats: Arc::clone(&stats) };
         let period = Duration::from_millis((commit_interval_ms * 4 / 10).max(1));
-        let mut keeper = Keeper { writer, failure, stats, taken_back: Vec::new() };
+        let mut keeper = Keeper { writer, failure, stats, taken_back: HashMap::default() };
         let run = move || keeper.run(&messages, period);
         let thread = std::thread::Builder::new().name("callspan-archive".into()).spawn(run)?;
         Ok(Self { sender, thread })
@@ -132,7 +134,7 @@ struct Keeper<D: Disk> {
     failure: Arc<OnceLock<String>>,
     stats: Arc<Stats>,
     /// How many spilled records of a call were given back.
-    taken_back: Vec<(CallId, usize)>,
+    taken_back: HashMap<CallId, usize, RandomState>,
 }
 
 impl<D: Disk> Keeper<D> {
@@ -209,13 +211,7 @@ impl<D: Disk> Keeper<D> {
             .filter(|record| record.kind == RecordKind::Spill)
             .map(|record| record.body)
             .collect();
-        let taken = match self.taken_back.iter_mut().find(|(known, _)| *known == call) {
-            Some((_, taken)) => std::mem::replace(taken, spilled.len()),
-            None => {
-                self.taken_back.push((call, spilled.len()));
-                0
-            }
-        };
+        let taken = self.taken_back.insert(call, spilled.len()).unwrap_or(0);
         Ok(spilled.into_iter().skip(taken).collect())
     }
 }
