@@ -9,7 +9,7 @@
 //! RFC 7587 §4.2 (Opus durations).
 //!
 //! ```text
-//!             150 ms or 10 packets             |deviation| > 60 ms
+//!             200 ms or 20 packets             |deviation| > 60 ms
 //!  Anchoring ───────────────────────► Placing ─────────────────────► Doubting
 //!                                      ▲   ▲    back within 60 ms: a stall │
 //!                                      │   └───────────────────────────────┤
@@ -30,10 +30,10 @@ use crate::codec::packet_info;
 use crate::rtp::extended_seq::ExtendedSeq;
 
 /// A first packet waits this long for others, to know which was delayed least.
-const ANCHORING_MS: i64 = 150;
+const ANCHORING_MS: i64 = 200;
 
 /// With so many packets the least delay is known well enough.
-const ANCHORING_PACKETS: usize = 10;
+const ANCHORING_PACKETS: usize = 20;
 
 /// Later (or earlier) than this against the anchor is doubted.
 const DOUBT_NS: i64 = 60 * NS_PER_MS;
