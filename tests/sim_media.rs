@@ -6,6 +6,13 @@
 //! Non-goals: real phones (see tests/lab).
 //! Sources: docs/time.md.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "numbers made here are small"
+)]
+
 use callspan::base::{Channel, Endpoint, EntryKind, PacketEntry, PacketTime};
 use callspan::codec::{OpusDecoder, g711};
 use callspan::media::{

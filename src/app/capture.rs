@@ -24,10 +24,13 @@ use crate::work::stats::{Figure, FrontStats};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the main thread looks for signals and failures.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a front goes on taking frames after it was told to stop.
+const LAST_FRAMES: Duration = Duration::from_millis(300);
 
 struct FrontEnd {
     received: u64,
@@ -138,8 +141,14 @@ fn run_front(
     link: &Link,
 ) -> FrontEnd {
     let mut error = None;
+    let mut stopping_since: Option<Instant> = None;
     loop {
+        // What the ring holds is still taken, but a busy port has no end: a short while only.
         let stopping = stop.load(Ordering::Acquire);
+        let since = stopping.then(|| *stopping_since.get_or_insert_with(Instant::now));
+        if since.is_some_and(|since| since.elapsed() >= LAST_FRAMES) {
+            break;
+        }
         match source.poll(&mut front) {
             Ok(Polled::Frames) => front.between(PacketTime::MIN),
             Ok(Polled::Idle { now }) => {

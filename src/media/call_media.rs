@@ -165,6 +165,12 @@ impl CallMedia {
         self.hand_out(complete.min(heard), sink);
     }
 
+    /// How far the call has come.
+    #[must_use]
+    pub const fn now(&self) -> PacketTime {
+        self.now
+    }
+
     /// Where the call stands, for packets that are put aside and, should this process die, are read
     /// by another.
     #[must_use]

@@ -13,6 +13,7 @@ use super::visit::{Load, Visited};
 use super::writer::ArchiveSender;
 use crate::media::Recorded;
 use crossbeam::deque::{Stealer, Worker};
+use crossbeam::queue::SegQueue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub archive: ArchiveSender,
     /// What to do when they cannot keep up.
     pub overload: Overload,
+    /// Calls whose packets were put aside.
+    aside: SegQueue<Arc<CallSlot>>,
     is_overloaded: AtomicBool,
     stop: AtomicBool,
 }
@@ -67,7 +70,8 @@ impl Shared {
         overload: Overload,
     ) -> Self {
         let (is_overloaded, stop) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { ready, progress, blocks, stats, archive, overload, is_overloaded, stop }
+        let aside = SegQueue::new();
+        Self { ready, progress, blocks, stats, archive, overload, aside, is_overloaded, stop }
     }
 
     fn load(&self) -> Load {
@@ -81,6 +85,15 @@ impl Shared {
             self.is_overloaded.store(is, Ordering::Relaxed);
         }
         if is { Load::Overload } else { Load::Normal }
+    }
+
+    /// When the load has fallen, one call whose packets were put aside wants a visit.
+    fn recall(&self) {
+        if !self.aside.is_empty() && self.load() == Load::Normal {
+            if let Some(slot) = self.aside.pop() {
+                self.ready.request(&slot);
+            }
+        }
     }
 }
 
@@ -128,6 +141,7 @@ impl Pool {
 fn work(shared: &Shared, local: &Worker<Arc<CallSlot>>, stealers: &[Stealer<Arc<CallSlot>>]) {
     let mut idle: u32 = 0;
     loop {
+        shared.recall();
         if let Some(slot) = next(shared, local, stealers) {
             idle = 0;
             visit(shared, &slot, local);
@@ -175,6 +189,10 @@ fn visit(shared: &Shared, slot: &Arc<CallSlot>, local: &Worker<Arc<CallSlot>>) {
     let visited = work.visit(slot, safe, load, &shared.blocks, &shared.archive);
     let again = match visited {
         Visited::Open => slot.leave(Some(work)),
+        Visited::Aside => {
+            shared.aside.push(Arc::clone(slot));
+            slot.leave(Some(work))
+        }
         Visited::Finished(report) => {
             work.release(slot, &shared.blocks);
             if report.recorded != Recorded::Nothing {

@@ -169,7 +169,7 @@ impl CorrelatorLoop {
             self.signalling.tick(latest, &mut updates);
             self.send(updates);
             if !worked {
-                std::thread::sleep(Duration::from_micros(500));
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
     }

@@ -59,6 +59,8 @@ pub enum Load {
 pub enum Visited {
     /// The call goes on.
     Open,
+    /// Its packets began to be put aside: it wants a visit when the load has fallen.
+    Aside,
     /// The call is finished; its report.
     Finished(Box<MediaReport>),
 }
@@ -87,8 +89,9 @@ impl CallWork {
         self.collect(slot);
         let mut sink = BatchSink::new(slot.id, archive);
         if load == Load::Overload {
-            self.put_aside(safe, pool, &mut sink);
-            return Visited::Open;
+            let is_new = self.spill == Spill::None;
+            self.put_aside(pool, &mut sink);
+            return if is_new { Visited::Aside } else { Visited::Open };
         }
         if self.spill == Spill::Pending {
             self.take_back(slot, archive, &mut sink);
@@ -163,9 +166,9 @@ impl CallWork {
     }
 
     /// Overload: packets and controls go into the archive as they are, in order.
-    fn put_aside(&mut self, safe: PacketTime, pool: &BlockPool, sink: &mut BatchSink<'_>) {
+    fn put_aside(&mut self, pool: &BlockPool, sink: &mut BatchSink<'_>) {
         if self.spill == Spill::None {
-            sink.spill_control(safe, &self.media.resume_point());
+            sink.spill_control(self.media.now(), &self.media.resume_point());
             self.spill = Spill::Pending;
         }
         loop {

@@ -86,8 +86,9 @@ pub struct ArchiveThread {
 }
 
 impl ArchiveThread {
-    /// Starts it. `commit_interval_ms`: at most this much audio is at risk, end to end; the way to
-    /// here takes up to half of it.
+    /// Starts it. `commit_interval_ms`: at most this much audio is at risk, end to end. With the
+    /// default of a second, 250 ms pass in a block and 350 ms in the timeline; a commit every 300 ms
+    /// leaves a tenth of a second for the threads.
     ///
     /// # Errors
     /// When the system has no thread to give.
@@ -103,7 +104,7 @@ impl ArchiveThread {
         let failure = Arc::new(OnceLock::new());
         let sender =
             ArchiveSender { queue, failure: Arc::clone(&failure), stats: Arc::clone(&stats) };
-        let period = Duration::from_millis((commit_interval_ms * 4 / 10).max(1));
+        let period = Duration::from_millis((commit_interval_ms * 3 / 10).max(1));
         let mut keeper = Keeper { writer, failure, stats, taken_back: HashMap::default() };
         let run = move || keeper.run(&messages, period);
         let thread = std::thread::Builder::new().name("callspan-archive".into()).spawn(run)?;
