@@ -24,13 +24,13 @@ use crate::work::stats::{Figure, FrontStats};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often the main thread looks for signals and failures.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long a front goes on taking frames after it was told to stop.
-const LAST_FRAMES: Duration = Duration::from_millis(300);
+/// How long a front goes on taking frames, at most, after it was told to stop.
+const LAST_FRAMES: Duration = Duration::from_secs(5);
 
 struct FrontEnd {
     received: u64,
@@ -65,7 +65,14 @@ pub fn capture(interfaces: &[String], options: &RunOptions) -> Result<RunReport,
     let correlator = spawn("callspan-sip".into(), move || correlator.run())?;
     tracing::info!(interfaces = interfaces.join(", "), "recording");
     notify::ready("recording");
-    while !stop.load(Ordering::Acquire) && engine.failure().is_none() {
+    // A thread that ends early has panicked: what it would miss must not be missed in silence.
+    let ended_early = |threads: &[JoinHandle<FrontEnd>], correlator: &JoinHandle<OutcomeCounts>| {
+        correlator.is_finished() || threads.iter().any(JoinHandle::is_finished)
+    };
+    while !stop.load(Ordering::Acquire)
+        && engine.failure().is_none()
+        && !ended_early(&threads, &correlator)
+    {
         std::thread::sleep(LOOK);
         notify::watchdog();
     }
@@ -141,13 +148,16 @@ fn run_front(
     link: &Link,
 ) -> FrontEnd {
     let mut error = None;
-    let mut stopping_since: Option<Instant> = None;
+    let mut stopping_since: Option<(Instant, PacketTime)> = None;
     loop {
-        // What the ring holds is still taken, but a busy port has no end: a short while only.
+        // What the ring held when we were told to stop is still taken; a busy port has no end.
         let stopping = stop.load(Ordering::Acquire);
-        let since = stopping.then(|| *stopping_since.get_or_insert_with(Instant::now));
-        if since.is_some_and(|since| since.elapsed() >= LAST_FRAMES) {
-            break;
+        if stopping {
+            let (since, until) =
+                *stopping_since.get_or_insert_with(|| (Instant::now(), wall_time()));
+            if front.now() >= until || since.elapsed() >= LAST_FRAMES {
+                break;
+            }
         }
         match source.poll(&mut front) {
             Ok(Polled::Frames) => front.between(PacketTime::MIN),
@@ -181,6 +191,12 @@ fn run_front(
     };
     link.leave(end.now);
     end
+}
+
+/// The clock that stamps live frames.
+fn wall_time() -> PacketTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    PacketTime::from_ns(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 fn stop_on_signals() -> Result<Arc<AtomicBool>, RunError> {
@@ -238,6 +254,7 @@ fn snapshot(watch: &Watch, interfaces: &[String]) -> MetricsSnapshot {
         snapshot.outcomes.merge(&front.outcomes());
         parked += front.parked.get();
         snapshot.frames_received += front.received.get();
+        snapshot.unclaimed_flows += front.unclaimed_flows.get();
         if let Some(name) = interfaces.get(number) {
             let dropped = front.kernel_dropped.get();
             match snapshot.kernel_dropped.iter_mut().find(|(known, _)| known == name) {

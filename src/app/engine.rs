@@ -192,6 +192,10 @@ impl Engine {
         if left > 0 && sealed.is_ok() {
             losses.push(format!("{left} calls were not finished in time"));
         }
+        let broken = stats.calls_broken.get();
+        if broken > 0 {
+            losses.push(format!("{broken} calls were lost to a bug of callspan; report it"));
+        }
         let (cpu_s, peak_rss_bytes) = resources::used();
         let report = RunReport {
             frames_received: fronts.received,

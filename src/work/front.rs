@@ -173,6 +173,7 @@ impl<P: SipPort> Rest<P> {
 
     fn publish(&self) {
         self.stats.publish(self.received, self.orphans.waiting(), &self.outcomes);
+        self.stats.unclaimed_flows.set(self.orphans.unclaimed_flows());
     }
 
     fn resolve_orphans(&mut self) {

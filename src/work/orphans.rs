@@ -163,6 +163,12 @@ impl Orphans {
         u64::try_from(waiting).unwrap_or(u64::MAX)
     }
 
+    /// Flows that nobody claimed, as far as they are remembered.
+    #[must_use]
+    pub fn unclaimed_flows(&self) -> u64 {
+        u64::try_from(self.unclaimed.len()).unwrap_or(u64::MAX)
+    }
+
     /// The flows that carry most of what nobody claimed, biggest first.
     #[must_use]
     pub fn biggest_unclaimed(&self, most: usize) -> Vec<UnclaimedFlow> {

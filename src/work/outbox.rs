@@ -162,6 +162,9 @@ impl Outbox {
     pub fn finish(&mut self) {
         self.hand_over_all();
         self.progress.ring(self.ring, PacketTime::MAX);
+        for open in self.calls.iter().flatten() {
+            self.ready.request(&open.slot);
+        }
     }
 
     fn hand_over_all(&mut self) {

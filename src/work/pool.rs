@@ -9,15 +9,17 @@
 use super::queue::{BlockPool, CallSlot, Progress};
 use super::ready::Ready;
 use super::stats::Stats;
-use super::visit::{Load, Visited};
+use super::visit::{CallWork, Load, Visited};
 use super::writer::ArchiveSender;
 use crate::media::Recorded;
 use crossbeam::deque::{Stealer, Worker};
 use crossbeam::queue::SegQueue;
+use nix::time::{ClockId, clock_gettime};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Calls that a worker takes from the ready queue at once; others may steal them back.
 const TAKE: usize = 8;
@@ -54,6 +56,8 @@ pub struct Shared {
     pub overload: Overload,
     /// Calls whose packets were put aside.
     aside: SegQueue<Arc<CallSlot>>,
+    /// Calls that have ended, ahead of some producer.
+    ending: SegQueue<Arc<CallSlot>>,
     is_overloaded: AtomicBool,
     stop: AtomicBool,
 }
@@ -70,8 +74,19 @@ impl Shared {
         overload: Overload,
     ) -> Self {
         let (is_overloaded, stop) = (AtomicBool::new(false), AtomicBool::new(false));
-        let aside = SegQueue::new();
-        Self { ready, progress, blocks, stats, archive, overload, aside, is_overloaded, stop }
+        let (aside, ending) = (SegQueue::new(), SegQueue::new());
+        Self {
+            ready,
+            progress,
+            blocks,
+            stats,
+            archive,
+            overload,
+            aside,
+            ending,
+            is_overloaded,
+            stop,
+        }
     }
 
     fn load(&self) -> Load {
@@ -90,11 +105,17 @@ impl Shared {
     /// When the load has fallen, one call whose packets were put aside wants a visit.
     fn recall(&self) {
         if !self.aside.is_empty() && self.load() == Load::Normal {
-            if let Some(slot) = self.aside.pop() {
-                self.ready.request(&slot);
-            }
+            take_up(&self.aside, &self.ready);
         }
     }
+}
+
+/// Asks for a visit of the call that was noted first; false when none is.
+fn take_up(noted: &SegQueue<Arc<CallSlot>>, ready: &Ready) -> bool {
+    let Some(slot) = noted.pop() else { return false };
+    slot.take_note();
+    ready.request(&slot);
+    true
 }
 
 /// Running workers.
@@ -151,6 +172,10 @@ fn work(shared: &Shared, local: &Worker<Arc<CallSlot>>, stealers: &[Stealer<Arc<
             return;
         }
         idle = idle.saturating_add(1);
+        // Each once: a call that still cannot be finished is noted again, for the next time.
+        for _ in 0..shared.ending.len() {
+            take_up(&shared.ending, &shared.ready);
+        }
         if idle < 64 {
             std::thread::yield_now();
         } else {
@@ -182,18 +207,20 @@ fn next(
 
 fn visit(shared: &Shared, slot: &Arc<CallSlot>, local: &Worker<Arc<CallSlot>>) {
     let Some(mut work) = slot.enter() else { return };
-    let began = Instant::now();
+    let began = processor_ns();
     // Progress first, then the queues: what lies before it is in them.
     let safe = shared.progress.safe();
     let load = shared.load();
-    let visited = work.visit(slot, safe, load, &shared.blocks, &shared.archive);
+    // A bug that a packet reaches costs its call, not the others.
+    let visited = catch_unwind(AssertUnwindSafe(|| {
+        let visited = work.visit(slot, safe, load, &shared.blocks, &shared.archive);
+        (visited, work)
+    }));
     let again = match visited {
-        Visited::Open => slot.leave(Some(work)),
-        Visited::Aside => {
-            shared.aside.push(Arc::clone(slot));
-            slot.leave(Some(work))
-        }
-        Visited::Finished(report) => {
+        Ok((Visited::Open, work)) => slot.leave(Some(work)),
+        Ok((Visited::Aside, work)) => note(slot, work, &shared.aside),
+        Ok((Visited::Ending, work)) => note(slot, work, &shared.ending),
+        Ok((Visited::Finished(report), mut work)) => {
             work.release(slot, &shared.blocks);
             if report.recorded != Recorded::Nothing {
                 shared.stats.calls_recorded.add(1);
@@ -201,11 +228,30 @@ fn visit(shared: &Shared, slot: &Arc<CallSlot>, local: &Worker<Arc<CallSlot>>) {
             shared.stats.calls_open.sub(1);
             false
         }
+        Err(_) => {
+            shared.stats.calls_broken.add(1);
+            shared.stats.calls_open.sub(1);
+            false
+        }
     };
-    let spent = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    shared.stats.visit_ns.add(spent);
+    shared.stats.visit_ns.add(processor_ns().saturating_sub(began));
     shared.stats.visits.add(1);
     if again {
         local.push(Arc::clone(slot));
     }
+}
+
+/// Ends a visit of a call that wants another which nobody else will ask for.
+fn note(slot: &Arc<CallSlot>, work: Box<CallWork>, noted: &SegQueue<Arc<CallSlot>>) -> bool {
+    let again = slot.leave(Some(work));
+    if slot.note() {
+        noted.push(Arc::clone(slot));
+    }
+    again
+}
+
+/// Processor time of this thread, ns.
+fn processor_ns() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Into::into);
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

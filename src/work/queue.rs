@@ -13,7 +13,7 @@ use crate::call::CallFacts;
 use crate::rtp::plan::Control;
 use crossbeam::atomic::AtomicCell;
 use crossbeam::queue::{ArrayQueue, SegQueue};
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
 
 /// Packets of one call and ring, back to back as `PacketEntry` writes them.
 #[derive(Debug)]
@@ -112,6 +112,7 @@ pub struct CallSlot {
     facts: AtomicCell<Option<Box<CallFacts>>>,
     work: AtomicCell<Option<Box<CallWork>>>,
     state: AtomicU8,
+    is_noted: AtomicBool,
     last_media_ns: AtomicI64,
 }
 
@@ -138,6 +139,7 @@ impl CallSlot {
             facts: AtomicCell::new(None),
             work: AtomicCell::new(Some(work)),
             state: AtomicU8::new(IDLE),
+            is_noted: AtomicBool::new(false),
             last_media_ns: AtomicI64::new(i64::MIN),
         }
     }
@@ -188,6 +190,17 @@ impl CallSlot {
     pub fn last_media(&self) -> Option<PacketTime> {
         let ns = self.last_media_ns.load(Ordering::Relaxed);
         (ns != i64::MIN).then(|| PacketTime::from_ns(ns))
+    }
+
+    /// Notes that the call wants a visit that nobody will ask for; true when it was not noted yet.
+    #[must_use]
+    pub fn note(&self) -> bool {
+        !self.is_noted.swap(true, Ordering::AcqRel)
+    }
+
+    /// The note is taken up.
+    pub fn take_note(&self) {
+        self.is_noted.store(false, Ordering::Release);
     }
 
     /// Asks for a visit; true when the caller must put the call on the ready queue.

@@ -43,6 +43,8 @@ pub struct FrontStats {
     pub received: Figure,
     /// Frames that wait in the orphan buffer.
     pub parked: Figure,
+    /// Flows that nobody claimed.
+    pub unclaimed_flows: Figure,
     /// Kernel drops of the ring.
     pub kernel_dropped: Figure,
     /// Frames the kernel saw.
@@ -87,9 +89,11 @@ pub struct Stats {
     pub calls_open: Figure,
     /// Calls with audio or raw RTP in the archive.
     pub calls_recorded: Figure,
+    /// Calls lost to a panic of ours: a bug.
+    pub calls_broken: Figure,
     /// Visits of workers.
     pub visits: Figure,
-    /// Time that workers spent in visits, ns: decoding and encoding.
+    /// Processor time that workers spent in visits, ns: decoding and encoding.
     pub visit_ns: Figure,
     /// Slots encoded: 20 ms of two channels each.
     pub slots: Figure,

@@ -59,8 +59,10 @@ pub enum Load {
 pub enum Visited {
     /// The call goes on.
     Open,
-    /// Its packets began to be put aside: it wants a visit when the load has fallen.
+    /// Its packets were put aside: it wants a visit when the load has fallen.
     Aside,
+    /// It has ended, but not every producer has come that far: it wants another visit soon.
+    Ending,
     /// The call is finished; its report.
     Finished(Box<MediaReport>),
 }
@@ -89,9 +91,8 @@ impl CallWork {
         self.collect(slot);
         let mut sink = BatchSink::new(slot.id, archive);
         if load == Load::Overload {
-            let is_new = self.spill == Spill::None;
             self.put_aside(pool, &mut sink);
-            return if is_new { Visited::Aside } else { Visited::Open };
+            return Visited::Aside;
         }
         if self.spill == Spill::Pending {
             self.take_back(slot, archive, &mut sink);
@@ -100,7 +101,9 @@ impl CallWork {
         self.media.advance(safe, &mut sink);
         sink.flush();
         if !self.media.is_ended() {
-            return Visited::Open;
+            let is_ending =
+                self.controls.iter().any(|(_, control)| matches!(control, Control::Ended { .. }));
+            return if is_ending { Visited::Ending } else { Visited::Open };
         }
         let report = self.media.report();
         if let Some(facts) = slot.take_facts() {
