@@ -111,11 +111,11 @@ impl FrameWriter {
     fn put(&mut self, time: PacketTime, frame: &[u8]) {
         let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         // With `Precision::Nano` the second field counts nanoseconds.
-        let ts = libc::timeval {
+        let stamp = libc::timeval {
             tv_sec: time.ns().div_euclid(NS_PER_S),
             tv_usec: time.ns().rem_euclid(NS_PER_S),
         };
-        self.file.write(&Packet::new(&PacketHeader { ts, caplen: len, len }, frame));
+        self.file.write(&Packet::new(&PacketHeader { ts: stamp, caplen: len, len }, frame));
         self.file_bytes = self.file_bytes.saturating_add(16 + u64::from(len));
     }
 }

@@ -193,7 +193,7 @@ fn bessel_i0(x: f64) -> f64 {
 /// The whole part; out of range it saturates, and no number becomes 0.
 #[allow(clippy::cast_possible_truncation)]
 fn whole(value: f64) -> i64 {
-    value as i64
+    value as i64 // tidy: lossless because whatever does not fit saturates, which is what is wanted
 }
 
 /// To single precision.

@@ -15,7 +15,7 @@ pub fn saturate(value: i32) -> i16 {
 #[must_use]
 #[allow(clippy::cast_possible_truncation)] // The cast saturates, and makes NaN 0.
 pub fn round_to_sample(value: f32) -> i16 {
-    value.round() as i16
+    value.round() as i16 // tidy: lossless because rounded before; out of range it saturates
 }
 
 #[cfg(test)]
