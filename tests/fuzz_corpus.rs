@@ -5,7 +5,6 @@
 //! Non-goals: finding anything new (see `cargo fuzz`).
 //! Sources: style.md §6 "fuzz".
 
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
