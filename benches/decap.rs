@@ -17,6 +17,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 
 const FLOWS: usize = 2_048;
+const _: () = assert!(FLOWS > FRAGMENTED_DATAGRAMS_MAX, "the worst case always evicts");
 
 /// What a frame came to, as a number to sum.
 fn value(decapped: &Decapped<'_>) -> usize {
@@ -50,7 +51,6 @@ fn frames(part: Part, payload: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn decap(criterion: &mut Criterion) {
-    assert!(FLOWS > FRAGMENTED_DATAGRAMS_MAX, "the worst case always evicts");
     let rtp = frames(Part::Whole, &[0xd5; 160]);
     let twice = rtp.iter().flat_map(|bytes| [bytes.clone(), bytes.clone()]).collect();
     let cases = [

@@ -135,7 +135,9 @@ impl Bench {
         let pool = Arc::new(BlockPool::new(blocks));
         // Blocks are made on demand: demand them all.
         let all: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
-        all.into_iter().for_each(|block| pool.give(block));
+        for block in all {
+            pool.give(block);
+        }
         let (ready, progress) = (Arc::new(Ready::new(CALLS)), Arc::new(Progress::new(1)));
         let outbox =
             Outbox::new(RingIndex(0), Arc::clone(&pool), Arc::clone(&ready), progress, when_full);
