@@ -171,18 +171,18 @@ impl FlowTable {
     /// that is older belongs to a call whose BYE was lost: the newest has the ports now.
     pub fn find_all(&self, source: Endpoint, destination: Endpoint, out: &mut Vec<Match>) {
         out.clear();
-        let mut found: Vec<(Match, ClaimedAt)> = self.matches(source, destination).collect();
-        found.retain(|(candidate, _)| candidate.fit == Fit::Both);
-        found.sort_by_key(|(_, at)| at.serial);
-        let newest = found.last().map_or(PacketTime::MIN, |(_, at)| at.since);
-        for (candidate, at) in found {
+        let both = || self.matches(source, destination).filter(|(found, _)| found.fit == Fit::Both);
+        let newest = both().max_by_key(|(_, at)| at.serial).map(|(_, at)| at.since);
+        let Some(newest) = newest else {
+            out.extend(self.find(source, destination));
+            return;
+        };
+        // In order of their claims: an endpoint's holders are pushed in order of their serials.
+        for (candidate, at) in both() {
             let is_known = out.iter().any(|kept| kept.call == candidate.call);
             if newest.ms_since(at.since) <= SAME_CONVERSATION_MS && !is_known {
                 out.push(candidate);
             }
-        }
-        if out.is_empty() {
-            out.extend(self.find(source, destination));
         }
     }
 

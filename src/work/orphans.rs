@@ -30,10 +30,24 @@ struct OrphanFlow {
     serial: u64,
     first: PacketTime,
     packets: VecDeque<(PacketTime, Vec<u8>)>,
+    /// Packets that have left it: the number of its first in `packets`.
+    left: u64,
     bytes: usize,
     /// It had packets that nobody claimed: more of the same is no surprise.
     is_known_unclaimed: bool,
 }
+
+/// When one packet is due. It may have left before: then its flow is another, or is beyond it.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    time: PacketTime,
+    key: FlowKey,
+    serial: u64,
+    number: u64,
+}
+
+/// Arrivals of packets that have left, beyond which they are cleared away.
+const STALE_ARRIVALS_MAX: usize = 1_024;
 
 /// One flow that nobody claimed, for the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,9 +74,11 @@ pub struct Orphans {
     by_endpoint: HashMap<Endpoint, Vec<FlowKey>, RandomState>,
     by_age: BTreeMap<u64, FlowKey>,
     /// Packets in order of arrival: what expires next.
-    order: VecDeque<(PacketTime, FlowKey)>,
+    order: VecDeque<Arrival>,
     serial: u64,
     bytes: usize,
+    /// Packets in all flows.
+    held: usize,
     resolved: Resolved,
     unclaimed: HashMap<FlowKey, u64, RandomState>,
 }
@@ -76,8 +92,10 @@ impl Orphans {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         if flow.packets.len() >= ORPHANS_PER_FLOW_MAX {
             if let Some((_, oldest)) = flow.packets.pop_front() {
+                flow.left += 1;
                 flow.bytes -= oldest.len();
                 self.bytes -= oldest.len();
+                self.held -= 1;
                 let lost = if flow.is_known_unclaimed {
                     &mut self.resolved.unclaimed
                 } else {
@@ -93,11 +111,18 @@ impl Orphans {
         }
         flow.bytes += bytes.len();
         self.bytes += bytes.len();
+        self.held += 1;
+        let number = flow.left.saturating_add(u64::try_from(flow.packets.len()).unwrap_or(0));
         flow.packets.push_back((entry.time, bytes));
-        self.order.push_back((entry.time, key));
+        let serial = flow.serial;
+        self.order.push_back(Arrival { time: entry.time, key, serial, number });
         while self.bytes > ORPHAN_BYTES_MAX {
             let Some((_, oldest)) = self.by_age.pop_first() else { break };
             self.drop_flow(oldest);
+        }
+        if self.order.len() > 2 * self.held + STALE_ARRIVALS_MAX {
+            let flows = &self.flows;
+            self.order.retain(|arrival| is_held(flows, *arrival));
         }
     }
 
@@ -128,18 +153,19 @@ impl Orphans {
 
     /// Gives up packets that have waited long enough.
     pub fn expire(&mut self, now: PacketTime) {
-        while let Some((time, key)) = self.order.front().copied() {
-            if now.ms_since(time) < ORPHAN_WAIT_MS {
+        while let Some(arrival) = self.order.front().copied() {
+            if now.ms_since(arrival.time) < ORPHAN_WAIT_MS {
                 break;
             }
             self.order.pop_front();
-            let Some(flow) = self.flows.get_mut(&key) else { continue };
-            if flow.packets.front().is_none_or(|(first, _)| *first > time) {
-                continue;
-            }
+            let key = arrival.key;
+            let is_held = is_held(&self.flows, arrival);
+            let Some(flow) = self.flows.get_mut(&key).filter(|_| is_held) else { continue };
             if let Some((_, bytes)) = flow.packets.pop_front() {
+                flow.left += 1;
                 flow.bytes -= bytes.len();
                 self.bytes -= bytes.len();
+                self.held -= 1;
                 flow.is_known_unclaimed = true;
                 self.resolved.unclaimed += 1;
                 let is_empty = flow.packets.is_empty();
@@ -159,8 +185,7 @@ impl Orphans {
     /// Packets that still wait.
     #[must_use]
     pub fn waiting(&self) -> u64 {
-        let waiting = self.flows.values().map(|flow| flow.packets.len()).sum::<usize>();
-        u64::try_from(waiting).unwrap_or(u64::MAX)
+        u64::try_from(self.held).unwrap_or(u64::MAX)
     }
 
     /// Flows that nobody claimed, as far as they are remembered.
@@ -196,6 +221,7 @@ impl Orphans {
             serial: self.serial,
             first,
             packets: VecDeque::new(),
+            left: 0,
             bytes: 0,
             is_known_unclaimed,
         };
@@ -222,6 +248,7 @@ impl Orphans {
         let Some(flow) = self.flows.remove(&key) else { return };
         debug_assert!(flow.first.ns() != i64::MAX);
         self.bytes -= flow.bytes;
+        self.held -= flow.packets.len();
         self.by_age.remove(&flow.serial);
         for endpoint in [key.source, key.destination] {
             if let Some(keys) = self.by_endpoint.get_mut(&endpoint) {
@@ -232,6 +259,11 @@ impl Orphans {
             }
         }
     }
+}
+
+fn is_held(flows: &HashMap<FlowKey, OrphanFlow, RandomState>, arrival: Arrival) -> bool {
+    let Some(flow) = flows.get(&arrival.key) else { return false };
+    flow.serial == arrival.serial && flow.left <= arrival.number
 }
 
 impl Resolved {
@@ -312,7 +344,23 @@ mod tests {
         let dropped = orphans.take_resolved().dropped;
         assert!(dropped > 100, "{dropped}");
         assert_eq!(orphans.waiting() + dropped, kept);
+        let in_flows = orphans.flows.values().map(|flow| flow.packets.len()).sum::<usize>();
+        assert_eq!(orphans.held, in_flows);
         orphans.expire(PacketTime::MAX);
         assert_eq!(orphans.take_resolved().unclaimed + dropped, kept);
+    }
+
+    #[test]
+    fn a_flood_within_one_moment_leaves_no_trail_of_what_it_pushed_out() {
+        let mut orphans = Orphans::default();
+        for packet in 0..20_000_u16 {
+            orphans.keep(key(5), &entry(5, 0, &packet.to_be_bytes()));
+        }
+        assert_eq!(orphans.waiting(), 256);
+        assert!(orphans.order.len() <= 2 * orphans.held + STALE_ARRIVALS_MAX);
+        orphans.expire(PacketTime::from_ms(ORPHAN_WAIT_MS));
+        let resolved = orphans.take_resolved();
+        assert_eq!((resolved.unclaimed, resolved.dropped), (256, 20_000 - 256));
+        assert!(orphans.order.is_empty() && orphans.flows.is_empty());
     }
 }

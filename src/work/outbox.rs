@@ -50,6 +50,8 @@ pub struct Outbox {
     calls: Vec<Option<Open>>,
     /// Blocks in order of their first packet.
     ages: VecDeque<(PacketTime, CallIndex, u64)>,
+    /// Of those, what a full queue refused; empty between calls, kept for its memory.
+    stuck: Vec<(PacketTime, CallIndex, u64)>,
     serial: u64,
     pool: Arc<BlockPool>,
     ready: Arc<Ready>,
@@ -67,8 +69,8 @@ impl Outbox {
         progress: Arc<Progress>,
         when_full: WhenFull,
     ) -> Self {
-        let (calls, ages) = (Vec::new(), VecDeque::new());
-        Self { ring, calls, ages, serial: 0, pool, ready, progress, when_full }
+        let (calls, ages, stuck) = (Vec::new(), VecDeque::new(), Vec::new());
+        Self { ring, calls, ages, stuck, serial: 0, pool, ready, progress, when_full }
     }
 
     /// A call begins.
@@ -136,7 +138,7 @@ impl Outbox {
 
     /// Hands over blocks that are old enough, and tells how far this ring has come.
     pub fn hand_over_old(&mut self, now: PacketTime) {
-        let mut stuck = Vec::new();
+        let mut stuck = std::mem::take(&mut self.stuck);
         while let Some((first, call, serial)) = self.ages.front().copied() {
             let is_open = self.is_open(call, serial);
             if is_open && now.ms_since(first) < BLOCK_AGE_MS_MAX {
@@ -147,9 +149,10 @@ impl Outbox {
                 stuck.push((first, call, serial));
             }
         }
-        for age in stuck.into_iter().rev() {
+        for age in stuck.drain(..).rev() {
             self.ages.push_front(age);
         }
+        self.stuck = stuck;
         let oldest = self.ages.front().map_or(now, |(first, ..)| *first);
         self.progress.ring(self.ring, oldest.min(now));
     }
