@@ -399,7 +399,10 @@ fn export_says_what_is_missing_and_leaves_no_half_file() {
     assert!(told.contains("3 SIP messages and 0 RTP"), "{told}");
     assert!(told.contains("--store raw"), "{told}");
     case.fails(&["export", "ffff0000", "-f", "wav", "-o", "b.wav"], "its state is `none`");
-    case.fails(&["export", "01234599", "-f", "wav", "-o", "b.wav"], "stored raw");
+    case.fails(
+        &["export", "01234599", "-f", "wav", "-o", "b.wav"],
+        "`--format pcap` has its packets",
+    );
     case.fails(&["export", "01234567", "-f", "wav", "-o", "a.pcap"], "--force");
     case.fails(&["export", "01234567", "-f", "wav", "-o", "no/such/a.wav"], "make its directory");
     case.prints(&["export", "01234567", "-f", "wav", "-o", "a.pcap", "--force"]);

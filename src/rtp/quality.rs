@@ -115,9 +115,11 @@ const fn narrow(codec: &'static str, impairment: f64, robustness: Option<f64>) -
     PlanningValues { codec, band: Band::Narrow, impairment, robustness }
 }
 
-const PLANNING_VALUES: [PlanningValues; 14] = [
+const PLANNING_VALUES: [PlanningValues; 15] = [
     narrow("PCMU", 0.0, Some(25.1)),
     narrow("PCMA", 0.0, Some(25.1)),
+    // Nothing is coded, so nothing is impaired; against loss it fares as G.711 does.
+    narrow("L16", 0.0, Some(25.1)),
     narrow("G729", 11.0, Some(19.0)),
     narrow("G723", 15.0, Some(16.1)),
     narrow("GSM-EFR", 5.0, Some(10.0)),
