@@ -18,7 +18,7 @@ use common::calls::{Talk, capture};
 use common::{Part, count, low_16, low_32, make_archive, media_end, rtp, size, udp_frame};
 use criterion::measurement::WallTime;
 use criterion::{
-    BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main,
+    BatchSize, BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
 
 type Frames = Vec<(PacketTime, Vec<u8>)>;
@@ -74,7 +74,8 @@ fn pipeline(criterion: &mut Criterion) {
         assert_eq!((report.calls_seen, report.calls_recorded), (calls, calls));
     };
     let mut group = criterion.benchmark_group(format!("pipeline/{calls}_calls"));
-    group.sample_size(10);
+    // Passes are long: as many for each sample.
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
     let both = capture(calls, seconds, Talk::Both);
     case(&mut group, "opus_both_talk", &both, Store::Opus, |report| recorded(report, calls));
     let turns = capture(calls, seconds, Talk::InTurns);

@@ -161,8 +161,8 @@ impl FlowTable {
     /// Whose a packet from `source` to `destination` is: the best fit, then the newest claim.
     #[must_use]
     pub fn find(&self, source: Endpoint, destination: Endpoint) -> Option<Match> {
-        let best =
-            self.matches(source, destination).max_by_key(|(found, at)| (found.fit, at.serial));
+        let (senders, receivers) = (self.holders(source), self.holders(destination));
+        let best = matches(senders, receivers).max_by_key(|(found, at)| (found.fit, at.serial));
         best.map(|(found, _)| found)
     }
 
@@ -171,7 +171,8 @@ impl FlowTable {
     /// that is older belongs to a call whose BYE was lost: the newest has the ports now.
     pub fn find_all(&self, source: Endpoint, destination: Endpoint, out: &mut Vec<Match>) {
         out.clear();
-        let both = || self.matches(source, destination).filter(|(found, _)| found.fit == Fit::Both);
+        let (senders, receivers) = (self.holders(source), self.holders(destination));
+        let both = || matches(senders, receivers).filter(|(found, _)| found.fit == Fit::Both);
         let newest = both().max_by_key(|(_, at)| at.serial).map(|(_, at)| at.since);
         let Some(newest) = newest else {
             out.extend(self.find(source, destination));
@@ -186,28 +187,9 @@ impl FlowTable {
         }
     }
 
-    fn matches(
-        &self,
-        source: Endpoint,
-        destination: Endpoint,
-    ) -> impl Iterator<Item = (Match, ClaimedAt)> + '_ {
-        let senders = self.by_endpoint.get(&source).map_or(&[][..], Vec::as_slice);
-        let receivers = self.by_endpoint.get(&destination).map_or(&[][..], Vec::as_slice);
-        let to = receivers.iter().map(move |holder| {
-            let sender = holder.party.other();
-            let at_source = senders.iter().find(|at| at.call == holder.call && at.party == sender);
-            let fit = if at_source.is_some() { Fit::Both } else { Fit::Destination };
-            let role = match at_source.map(|at| at.role) {
-                Some(ClaimRole::Loser) => ClaimRole::Loser,
-                _ => holder.role,
-            };
-            (Match { call: holder.call, sender, role, fit }, holder.at())
-        });
-        let from = senders.iter().map(|holder| {
-            let Holder { call, party: sender, role, .. } = *holder;
-            (Match { call, sender, role, fit: Fit::Source }, holder.at())
-        });
-        to.chain(from)
+    /// Who claims an address, oldest claim first.
+    fn holders(&self, endpoint: Endpoint) -> &[Holder] {
+        self.by_endpoint.get(&endpoint).map_or(&[], Vec::as_slice)
     }
 
     fn drop_claim(&mut self, call: CallIndex, claim: Claim) {
@@ -220,6 +202,24 @@ impl FlowTable {
             }
         }
     }
+}
+
+fn matches(senders: &[Holder], receivers: &[Holder]) -> impl Iterator<Item = (Match, ClaimedAt)> {
+    let to = receivers.iter().map(move |holder| {
+        let sender = holder.party.other();
+        let at_source = senders.iter().find(|at| at.call == holder.call && at.party == sender);
+        let fit = if at_source.is_some() { Fit::Both } else { Fit::Destination };
+        let role = match at_source.map(|at| at.role) {
+            Some(ClaimRole::Loser) => ClaimRole::Loser,
+            _ => holder.role,
+        };
+        (Match { call: holder.call, sender, role, fit }, holder.at())
+    });
+    let from = senders.iter().map(|holder| {
+        let Holder { call, party: sender, role, .. } = *holder;
+        (Match { call, sender, role, fit: Fit::Source }, holder.at())
+    });
+    to.chain(from)
 }
 
 #[cfg(test)]
