@@ -38,6 +38,7 @@ pub fn replay(files: &[PathBuf], options: &RunOptions) -> Result<RunReport, RunE
     bar.finish_and_clear();
     front.port().drain_timers();
     front.finish();
+    front.port().visit_all();
     let mut outcomes = *front.outcomes();
     outcomes.add_many(FrameOutcome::Filtered, source.filtered());
     let report = FrontsReport {

@@ -181,6 +181,7 @@ fn visit(shared: &Shared, slot: &Arc<CallSlot>, local: &Worker<Arc<CallSlot>>) {
                 shared.stats.calls_recorded.add(1);
             }
             shared.stats.calls_open.sub(1);
+            slot.finish();
             false
         }
     };

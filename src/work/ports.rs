@@ -36,6 +36,11 @@ impl InlinePort {
         self.ready.extend(self.updates.drain(..));
     }
 
+    /// The front is finished too: what waited for its progress is due.
+    pub fn visit_all(&mut self) {
+        self.signalling.visit_all();
+    }
+
     /// callspan stops: what goes on is truncated.
     pub fn shut_down(&mut self, now: PacketTime) {
         self.signalling.shut_down(now, &mut self.updates);

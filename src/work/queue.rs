@@ -100,6 +100,7 @@ const IDLE: u8 = 0;
 const QUEUED: u8 = 1;
 const RUNNING: u8 = 2;
 const RUNNING_AGAIN: u8 = 3;
+const FINISHED: u8 = 4;
 
 /// What fronts, correlator and workers share of one call.
 pub struct CallSlot {
@@ -200,6 +201,17 @@ impl CallSlot {
         };
         let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
         before == Ok(IDLE)
+    }
+
+    /// The last visit ends: there is nothing to visit any more.
+    pub fn finish(&self) {
+        self.state.store(FINISHED, Ordering::Release);
+    }
+
+    /// True after the last visit.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.state.load(Ordering::Acquire) == FINISHED
     }
 
     /// A visit begins: the call's work box, which is the visitor's until `leave`.

@@ -54,6 +54,8 @@ pub struct Joined {
 pub struct Signalling {
     correlator: Correlator,
     slots: Vec<Option<(Arc<CallSlot>, usize)>>,
+    /// Calls that the correlator forgot and no worker has finished yet.
+    parting: Vec<Arc<CallSlot>>,
     known_ids: KnownIds,
     settings: MediaSettings,
     rings: usize,
@@ -74,6 +76,7 @@ impl Signalling {
         Self {
             correlator: Correlator::default(),
             slots: Vec::new(),
+            parting: Vec::new(),
             known_ids,
             settings,
             rings,
@@ -144,8 +147,12 @@ impl Signalling {
         self.visit_all();
     }
 
-    fn visit_all(&self) {
-        for (slot, _) in self.slots.iter().flatten() {
+    /// Asks for a visit of every call that is not finished. A visit takes only what lies before
+    /// every producer's progress, so one is due whenever that has moved.
+    pub fn visit_all(&mut self) {
+        self.parting.retain(|slot| !slot.is_finished());
+        let known = self.slots.iter().flatten().map(|(slot, _)| slot);
+        for slot in known.chain(&self.parting) {
             self.ready.request(slot);
         }
     }
@@ -157,7 +164,7 @@ impl Signalling {
         self.drain(updates);
         for index in forgotten {
             if let Some(slot) = self.slots.get_mut(index.0 as usize) {
-                *slot = None;
+                self.parting.extend(slot.take().map(|(slot, _)| slot));
             }
             updates.push(TableUpdate::Forgotten(index));
         }
