@@ -11,7 +11,9 @@ use std::io::Write;
 use std::process::Stdio;
 
 use nix::sys::signal::Signal;
-use robust_common::{CALLSPAN, Case, LONGEST, ends, loudness, phones, signal, synthetic, until, wait};
+use robust_common::{
+    CALLSPAN, Case, LONGEST, ends, loudness, phones, signal, synthetic, until, wait,
+};
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
@@ -26,7 +28,8 @@ fn what_is_no_capture_is_told_apart_from_one() {
     let case = Case::new();
     case.write("empty", b"");
     case.write("text", b"hello, I am a letter\n");
-    for (name, part) in [("empty", "it is empty"), ("text", "neither a pcap nor"), (CALLSPAN, "pcap")]
+    for (name, part) in
+        [("empty", "it is empty"), ("text", "neither a pcap nor"), (CALLSPAN, "pcap")]
     {
         let done = case.run(["replay", name, "--json"]);
         done.says(1, &[name, "is not a capture file", part]);
@@ -57,7 +60,8 @@ fn one_file_by_two_names_and_a_bad_filter_are_wrong_usage() {
     let path = phones();
     let name = path.to_str().expect("text");
     std::os::unix::fs::symlink(&path, case.path("again.pcap")).expect("linked");
-    case.run(["replay", name, "again.pcap"]).says(2, &["again.pcap", "the same file", "name it once"]);
+    case.run(["replay", name, "again.pcap"])
+        .says(2, &["again.pcap", "the same file", "name it once"]);
     case.run(["replay", name, "--filter", "udp prt 5"]).says(2, &["udp prt 5", "pcap-filter(7)"]);
     case.run(["replay", name, "--workers", "no"]).says(2, &["--workers"]);
     assert!(case.calls().is_empty());
@@ -123,7 +127,10 @@ fn gz_zstd_and_pipes_give_the_same_calls_as_the_file() {
     for packed in [&whole, &gz, &zst] {
         let piped = Case::new();
         let done = piped.run_with(&["replay", "-", "--json"], packed);
-        assert_eq!((done.status, done.report()["frames"].clone()), (Some(0), report["frames"].clone()));
+        assert_eq!(
+            (done.status, done.report()["frames"].clone()),
+            (Some(0), report["frames"].clone())
+        );
         assert_eq!(piped.calls(), file.calls());
         let named = Case::new();
         named.write("capture.bin", packed);
@@ -137,8 +144,7 @@ fn gz_zstd_and_pipes_give_the_same_calls_as_the_file() {
 #[test]
 fn calls_far_apart_in_packet_time_all_end() {
     let case = Case::new();
-    let capture =
-        synthetic(&case, "gap.pcap", 4, &["--seconds", "2", "--stagger-ms", "3600000"]);
+    let capture = synthetic(&case, "gap.pcap", 4, &["--seconds", "2", "--stagger-ms", "3600000"]);
     // With `raw` the workers outrun the reader: a call ended long before its last block was due.
     for workers in ["1", "4"] {
         let done = case.run([

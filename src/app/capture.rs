@@ -24,10 +24,13 @@ use crate::work::stats::{Figure, FrontStats};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 /// How often the main thread looks for signals and failures.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a front may take for what its ring holds when it is told to stop.
+const DRAIN_MOST: Duration = Duration::from_secs(10);
 
 struct FrontEnd {
     received: u64,
@@ -130,6 +133,25 @@ fn open_rings(
     Ok((sources, names))
 }
 
+/// Where a front stops: traffic that never pauses must not keep it.
+struct StopLine {
+    /// Frames captured from here on are not waited for.
+    at: PacketTime,
+    since: Instant,
+}
+
+impl StopLine {
+    fn now() -> Self {
+        let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let at = PacketTime::from_ns(i64::try_from(epoch.as_nanos()).unwrap_or(i64::MAX));
+        Self { at, since: Instant::now() }
+    }
+
+    fn is_passed(&self, front: PacketTime) -> bool {
+        front >= self.at || self.since.elapsed() >= DRAIN_MOST
+    }
+}
+
 fn run_front(
     mut source: RingSource,
     mut front: Front<QueuedPort>,
@@ -138,13 +160,19 @@ fn run_front(
     link: &Link,
 ) -> FrontEnd {
     let mut error = None;
+    let mut stopping: Option<StopLine> = None;
     loop {
-        let stopping = stop.load(Ordering::Acquire);
+        if stopping.is_none() && stop.load(Ordering::Acquire) {
+            stopping = Some(StopLine::now());
+        }
+        if stopping.as_ref().is_some_and(|line| line.is_passed(front.now())) {
+            break;
+        }
         match source.poll(&mut front) {
             Ok(Polled::Frames) => front.between(PacketTime::MIN),
             Ok(Polled::Idle { now }) => {
                 front.between(now);
-                if stopping {
+                if stopping.is_some() {
                     break;
                 }
             }

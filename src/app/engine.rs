@@ -193,7 +193,7 @@ impl Engine {
             losses.push(format!("{left} calls were not finished in time"));
         }
         let (cpu_s, peak_rss_bytes) = resources::used();
-        let report = RunReport {
+        let mut report = RunReport {
             frames_received: fronts.received,
             kernel_dropped: fronts.kernel_dropped,
             outcomes: fronts.outcomes,
@@ -209,6 +209,9 @@ impl Engine {
         match sealed {
             Ok(()) => Ok(report),
             Err(error) => {
+                // What never reached the disk was not recorded.
+                let kept = stats.summaries_committed.get();
+                report.calls_recorded = report.calls_recorded.min(kept);
                 let report = Some(Box::new(report));
                 Err(RunError { report, ..RunError::failed(error) })
             }

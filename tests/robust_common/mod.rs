@@ -64,7 +64,8 @@ impl Ended {
     /// Standard output is JSON Lines and nothing else; the lines.
     #[track_caller]
     pub fn json(&self) -> Vec<Value> {
-        let parse = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}: {self:?}"));
+        let parse =
+            |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}: {self:?}"));
         self.out.lines().map(parse).collect()
     }
 
@@ -144,8 +145,10 @@ impl Case {
         assert_eq!(done.status, Some(0), "{done:?}");
         let bytes = std::fs::read(self.path(&name)).expect("exported");
         let at = bytes.windows(4).position(|word| word == b"data").expect("a data chunk") + 8;
-        let samples: Vec<i16> =
-            bytes[at..].chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
+        let samples: Vec<i16> = bytes[at..]
+            .chunks_exact(2)
+            .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+            .collect();
         [0, 1].map(|side| samples.iter().skip(side).step_by(2).copied().collect())
     }
 }
