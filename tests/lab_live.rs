@@ -248,7 +248,8 @@ fn fifty_calls_of_sipp_are_all_recorded() {
     let calls = case.calls();
     assert_eq!(calls.len(), 50);
     for call in &calls {
-        assert_eq!((&call["state"], &call["verdict"]), (&"ended".into(), &"both".into()), "{call}");
+        let told = (&call["state"], &call["verdict"]);
+        assert_eq!(told, (&"ended".into(), &"both".into()), "{call} of {report}");
     }
     lab.is_silent(&case);
 }
