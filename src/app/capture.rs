@@ -6,31 +6,26 @@
 //! Non-goals: the packet path (see `work::front`).
 //! Sources: sd_notify(3).
 
-use super::engine::{Engine, FrontsReport, Watch};
-use super::replay::UNCLAIMED_SHOWN;
-use crate::base::limits::BLOCK_BYTES;
+use super::engine::{Engine, FrontsReport, UNCLAIMED_SHOWN};
+use super::watch::serve_metrics;
 use crate::base::{FrameSource, OutcomeCounts, PacketTime, Polled, RingIndex};
-use crate::call::EndReason;
 use crate::capture::{CaptureError, ErrorClass, FanoutGroup, RingOptions, RingSource};
 use crate::cli::{Exit, RunError, RunOptions, RunReport};
-use crate::media::{SLOT_MS, SLOTS_PER_S};
-use crate::ops::http::{Server, serve};
-use crate::ops::metrics::{DurationCounts, Metrics, MetricsSnapshot};
 use crate::ops::notify;
 use crate::work::front::Front;
 use crate::work::pool::Overload;
 use crate::work::ports::{CorrelatorLoop, Link, QueuedPort};
-use crate::work::stats::{Figure, FrontStats};
+use crate::work::stats::FrontStats;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How often the main thread looks for signals and failures.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long a front goes on taking frames, at most, after it was told to stop.
-const LAST_FRAMES: Duration = Duration::from_secs(5);
+/// How long a front may take for what its ring holds when it is told to stop.
+const DRAIN_MOST: Duration = Duration::from_secs(10);
 
 struct FrontEnd {
     received: u64,
@@ -140,6 +135,25 @@ fn open_rings(
     Ok((sources, names))
 }
 
+/// Where a front stops: traffic that never pauses must not keep it.
+struct StopLine {
+    /// Frames captured from here on are not waited for.
+    at: PacketTime,
+    since: Instant,
+}
+
+impl StopLine {
+    fn now() -> Self {
+        let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let at = PacketTime::from_ns(i64::try_from(epoch.as_nanos()).unwrap_or(i64::MAX));
+        Self { at, since: Instant::now() }
+    }
+
+    fn is_passed(&self, front: PacketTime) -> bool {
+        front >= self.at || self.since.elapsed() >= DRAIN_MOST
+    }
+}
+
 fn run_front(
     mut source: RingSource,
     mut front: Front<QueuedPort>,
@@ -148,22 +162,19 @@ fn run_front(
     link: &Link,
 ) -> FrontEnd {
     let mut error = None;
-    let mut stopping_since: Option<(Instant, PacketTime)> = None;
+    let mut stopping: Option<StopLine> = None;
     loop {
-        // What the ring held when we were told to stop is still taken; a busy port has no end.
-        let stopping = stop.load(Ordering::Acquire);
-        if stopping {
-            let (since, until) =
-                *stopping_since.get_or_insert_with(|| (Instant::now(), wall_time()));
-            if front.now() >= until || since.elapsed() >= LAST_FRAMES {
-                break;
-            }
+        if stopping.is_none() && stop.load(Ordering::Acquire) {
+            stopping = Some(StopLine::now());
+        }
+        if stopping.as_ref().is_some_and(|line| line.is_passed(front.now())) {
+            break;
         }
         match source.poll(&mut front) {
             Ok(Polled::Frames) => front.between(PacketTime::MIN),
             Ok(Polled::Idle { now }) => {
                 front.between(now);
-                if stopping {
+                if stopping.is_some() {
                     break;
                 }
             }
@@ -191,12 +202,6 @@ fn run_front(
     };
     link.leave(end.now);
     end
-}
-
-/// The clock that stamps live frames.
-fn wall_time() -> PacketTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    PacketTime::from_ns(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 fn stop_on_signals() -> Result<Arc<AtomicBool>, RunError> {
@@ -228,70 +233,4 @@ fn join<T>(thread: JoinHandle<T>) -> T {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
     }
-}
-
-/// Serves `--metrics`, where asked for. `interfaces`: one name a ring.
-pub(super) fn serve_metrics(
-    options: &RunOptions,
-    engine: &Engine,
-    interfaces: &[String],
-) -> Result<Option<Server>, RunError> {
-    let Some(address) = options.metrics else { return Ok(None) };
-    let (watch, names) = (engine.watch(), interfaces.to_vec());
-    let archive = watch.archive.clone();
-    let metrics = Metrics::new(move || snapshot(&watch, &names)).map_err(RunError::failed)?;
-    let health = Box::new(move || match archive.failure() {
-        Some(failure) => Err(failure.to_owned()),
-        None => Ok(()),
-    });
-    serve(address, metrics, health).map(Some).map_err(RunError::failed)
-}
-
-fn snapshot(watch: &Watch, interfaces: &[String]) -> MetricsSnapshot {
-    let mut snapshot = MetricsSnapshot::default();
-    let mut parked = 0;
-    for (number, front) in watch.fronts.iter().enumerate() {
-        snapshot.outcomes.merge(&front.outcomes());
-        parked += front.parked.get();
-        snapshot.frames_received += front.received.get();
-        snapshot.unclaimed_flows += front.unclaimed_flows.get();
-        if let Some(name) = interfaces.get(number) {
-            let dropped = front.kernel_dropped.get();
-            match snapshot.kernel_dropped.iter_mut().find(|(known, _)| known == name) {
-                Some((_, sum)) => *sum += dropped,
-                None => snapshot.kernel_dropped.push((name.clone(), dropped)),
-            }
-        }
-    }
-    let accounted = snapshot.outcomes.total().saturating_add(parked);
-    let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    snapshot.unaccounted = signed(snapshot.frames_received).saturating_sub(signed(accounted));
-    let stats = &watch.stats;
-    snapshot.calls_ongoing = stats.calls_live.get();
-    let ended = EndReason::ALL.iter().zip(&stats.calls_ended);
-    snapshot.calls_ended = ended.map(|(reason, count)| (reason.label(), count.get())).collect();
-    let blocks = u64::try_from(watch.blocks.in_use()).unwrap_or(0);
-    snapshot.queue_blocks = blocks;
-    snapshot.queue_bytes = blocks.saturating_mul(u64::try_from(BLOCK_BYTES).unwrap_or(0));
-    snapshot.encode_seconds = stats.visit_ns.get() as f64 / 1e9;
-    let slot_s = SLOT_MS as f64 / 1e3;
-    debug_assert!((slot_s * f64::from(SLOTS_PER_S) - 1.0).abs() < 1e-9);
-    snapshot.encoded_audio_seconds = stats.slots.get() as f64 * 2.0 * slot_s;
-    snapshot.visits = stats.visits.get();
-    snapshot.archive_bytes = stats.archive_bytes.get();
-    snapshot.archive_commits = stats.archive_commits.get();
-    snapshot.archive_commit_seconds = commit_seconds(&stats.archive_commit_buckets);
-    snapshot.archive_commit_seconds.sum_seconds = stats.archive_commit_ns.get() as f64 / 1e9;
-    snapshot.spilled_bytes = stats.spilled_bytes.get();
-    let lost = snapshot.outcomes.iter().filter(|(outcome, _)| outcome.is_our_loss());
-    snapshot.packets_dropped = lost.map(|(outcome, count)| (outcome.label(), count)).collect();
-    snapshot
-}
-
-fn commit_seconds(counts: &[Figure]) -> DurationCounts {
-    let mut durations = DurationCounts::default();
-    for (bucket, count) in durations.counts.iter_mut().zip(counts) {
-        *bucket = count.get();
-    }
-    durations
 }

@@ -7,6 +7,7 @@
 //! Sources: none.
 
 use super::resources;
+use super::watch::Watch;
 use crate::archive::{
     Archive, ArchiveError, AudioBatch, DiskOs, RecordKind, Recovered, Writer, WriterOptions,
 };
@@ -32,6 +33,9 @@ use std::time::{Duration, Instant};
 
 /// Blocks of a replay: the reader waits, so that few are enough.
 const REPLAY_BLOCKS: usize = BLOCKS_MAX / 8;
+
+/// Unclaimed flows in the report.
+pub const UNCLAIMED_SHOWN: usize = 10;
 
 /// How long a shutdown waits for calls that are queued.
 const DRAIN_WAIT: Duration = Duration::from_secs(60);
@@ -197,7 +201,7 @@ impl Engine {
             losses.push(format!("{broken} calls were lost to a bug of callspan; report it"));
         }
         let (cpu_s, peak_rss_bytes) = resources::used();
-        let report = RunReport {
+        let mut report = RunReport {
             frames_received: fronts.received,
             kernel_dropped: fronts.kernel_dropped,
             outcomes: fronts.outcomes,
@@ -213,24 +217,14 @@ impl Engine {
         match sealed {
             Ok(()) => Ok(report),
             Err(error) => {
+                // What never reached the disk was not recorded.
+                let kept = stats.summaries_committed.get();
+                report.calls_recorded = report.calls_recorded.min(kept);
                 let report = Some(Box::new(report));
                 Err(RunError { report, ..RunError::failed(error) })
             }
         }
     }
-}
-
-/// What metrics read of an engine.
-#[derive(Clone, Debug)]
-pub struct Watch {
-    /// Figures of workers and archive.
-    pub stats: Arc<Stats>,
-    /// Figures of fronts.
-    pub fronts: Vec<Arc<FrontStats>>,
-    /// Blocks.
-    pub blocks: Arc<BlockPool>,
-    /// The archive's queue.
-    pub archive: ArchiveSender,
 }
 
 fn no_thread(error: &std::io::Error) -> RunError {

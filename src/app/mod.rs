@@ -9,6 +9,7 @@ mod capture;
 mod engine;
 mod replay;
 mod resources;
+mod watch;
 
 pub use capture::capture;
 pub use replay::replay;

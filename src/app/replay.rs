@@ -6,7 +6,8 @@
 //! Non-goals: file formats (see `capture`).
 //! Sources: none.
 
-use super::engine::{Engine, FrontsReport};
+use super::engine::{Engine, FrontsReport, UNCLAIMED_SHOWN};
+use super::watch::serve_metrics;
 use crate::base::{FrameOutcome, FrameSource, PacketTime, Polled, RingIndex};
 use crate::capture::{CaptureError, ErrorClass, FileSource};
 use crate::cli::{Exit, OutputFormat, RunError, RunOptions, RunReport};
@@ -15,9 +16,6 @@ use crate::work::pool::Overload;
 use crate::work::ports::InlinePort;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::PathBuf;
-
-/// Unclaimed flows in the report.
-pub(super) const UNCLAIMED_SHOWN: usize = 10;
 
 /// Records calls from capture files.
 ///
@@ -32,7 +30,7 @@ pub fn replay(files: &[PathBuf], options: &RunOptions) -> Result<RunReport, RunE
     let engine = Engine::start(options, 1, Overload::Wait)?;
     let (outbox, stats) = engine.front_parts(RingIndex(0));
     let mut front = Front::new(InlinePort::new(engine.signalling()?), outbox, stats);
-    let metrics = super::capture::serve_metrics(options, &engine, &[])?;
+    let metrics = serve_metrics(options, &engine, &[])?;
     let bar = progress_bar(options, &source);
     let damage = read(&mut source, &mut front, &engine, &bar);
     bar.finish_and_clear();

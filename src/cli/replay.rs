@@ -63,9 +63,7 @@ fn refuse_twice(files: &[PathBuf]) -> Result<(), Failure> {
         let identity = if file.as_os_str() == "-" {
             Identity::StandardInput
         } else {
-            let known = std::fs::metadata(file).map_err(|error| {
-                Failure::failed(format_args!("{}: cannot be read: {error}", file.display()))
-            })?;
+            let known = std::fs::metadata(file).map_err(|error| unreadable(file, &error))?;
             if known.is_dir() {
                 return Err(Failure::failed(format_args!(
                     "{}: is a directory; name the capture files in it",
@@ -84,6 +82,19 @@ fn refuse_twice(files: &[PathBuf]) -> Result<(), Failure> {
         seen.push((identity, file));
     }
     Ok(())
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return Failure::failed(format_args!(
+            "no such capture file: {}; check the name",
+            file.display()
+        ));
+    }
+    Failure::failed(format_args!(
+        "cannot read {}: {error}; check its permissions and the disk",
+        file.display()
+    ))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,7 +124,7 @@ mod tests {
     fn a_file_that_is_not_there_is_named() {
         let failure = refuse_twice(&["no/such.pcap".into()]).expect_err("missing");
         assert_eq!(failure.exit, Exit::Failed);
-        assert!(failure.message.starts_with("no/such.pcap: cannot be read"), "{failure:?}");
+        assert_eq!(failure.message, "no such capture file: no/such.pcap; check the name");
         assert_eq!(refuse_twice(&[".".into()]).expect_err("directory").exit, Exit::Failed);
     }
 }

@@ -123,7 +123,10 @@ impl Flows {
         let before = self.flows.get(&key).copied();
         if let Some(flow) = before {
             let recent = now.ms_since(flow.last) <= ENDED_FLOW_MS;
-            let lost_its_call = flow.targets.iter().all(|old| !targets.has(old.call));
+            // Its call ended or moved its media, and not only: another call fits better.
+            let lost_its_call = flow.targets.iter().all(|old| {
+                !targets.has(old.call) && !table.claims(old.call, key.source, key.destination)
+            });
             let continues =
                 seq.wrapping_sub(flow.seq) < CONTINUES || flow.seq.wrapping_sub(seq) < CONTINUES;
             if recent && lost_its_call && (targets.is_empty() || continues) {
@@ -137,10 +140,11 @@ impl Flows {
             return Found::Unknown;
         }
         if let Some(flow) = before.filter(|flow| !flow.is_over) {
-            // A call that still claims an end of a flow that never paused keeps it.
+            // A call that still listens where a flow goes that never paused keeps it. One that only
+            // shares the sender's address does not: a gateway may send every call from one port.
             let goes_on = now.ms_since(flow.last) < 500 && seq.wrapping_sub(flow.seq) < CONTINUES;
             for old in flow.targets.iter().filter(|_| goes_on) {
-                let claimed = table.claims(old.call, key.source, key.destination);
+                let claimed = table.claims(old.call, key.destination, key.destination);
                 if claimed && !targets.has(old.call) && old.role == ClaimRole::Audio {
                     if let Some(free) = targets.list.iter_mut().find(|slot| slot.is_none()) {
                         *free = Some(old);
@@ -201,6 +205,27 @@ mod tests {
         // The second call's phone starts anew.
         assert_eq!(call_of(flows.find(key, 9_000, at(60), &table, 3)), Some(CallIndex(2)));
         assert_eq!(call_of(flows.find(key, 9_001, at(80), &table, 3)), Some(CallIndex(2)));
+    }
+
+    #[test]
+    fn a_flow_seen_before_its_answer_goes_to_the_call_that_announces_its_destination() {
+        let (mut table, key, claims) = setup();
+        let mut flows = Flows::default();
+        // Another call of the same gateway, which sends all its calls from one port.
+        let elsewhere = Endpoint::v4([10, 0, 0, 2], 4_998);
+        let other = Claim { endpoint: elsewhere, ..claims[1] };
+        table.set(CallIndex(1), &[claims[0], other], at(0));
+        assert_eq!(call_of(flows.find(key, 500, at(1), &table, 1)), Some(CallIndex(1)));
+        // The correlator's word comes a moment after the first packet.
+        table.set(CallIndex(2), &claims, at(2));
+        for packet in 1..50_u16 {
+            let now = at(2 + i64::from(packet) * 20);
+            let Found::Calls(targets) = flows.find(key, 500 + packet, now, &table, 2) else {
+                panic!("packet {packet} has no call");
+            };
+            let calls: Vec<_> = targets.iter().map(|target| target.call).collect();
+            assert_eq!(calls, [CallIndex(2)]);
+        }
     }
 
     #[test]

@@ -101,6 +101,8 @@ pub struct Stats {
     pub spilled_bytes: Figure,
     /// Bytes committed to the archive.
     pub archive_bytes: Figure,
+    /// Final summaries of calls that are durable.
+    pub summaries_committed: Figure,
     /// Commits.
     pub archive_commits: Figure,
     /// Time in commits, ns.

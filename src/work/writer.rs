@@ -105,7 +105,8 @@ impl ArchiveThread {
         let sender =
             ArchiveSender { queue, failure: Arc::clone(&failure), stats: Arc::clone(&stats) };
         let period = Duration::from_millis((commit_interval_ms * 3 / 10).max(1));
-        let mut keeper = Keeper { writer, failure, stats, taken_back: HashMap::default() };
+        let mut keeper =
+            Keeper { writer, failure, stats, taken_back: HashMap::default(), summaries: 0 };
         let run = move || keeper.run(&messages, period);
         let thread = std::thread::Builder::new().name("callspan-archive".into()).spawn(run)?;
         Ok(Self { sender, thread })
@@ -136,6 +137,8 @@ struct Keeper<D: Disk> {
     stats: Arc<Stats>,
     /// How many spilled records of a call were given back.
     taken_back: HashMap<CallId, usize, RandomState>,
+    /// Summaries since the last commit.
+    summaries: u64,
 }
 
 impl<D: Disk> Keeper<D> {
@@ -173,6 +176,7 @@ impl<D: Disk> Keeper<D> {
         match message {
             Some(Message::Append { call, kind, body, compression }) => {
                 self.writer.append(call, kind, &body, compression)?;
+                self.summaries += u64::from(kind == RecordKind::Summary);
             }
             Some(Message::TakeBack { call, reply }) => {
                 let bodies = self.take_back(call)?;
@@ -201,6 +205,7 @@ impl<D: Disk> Keeper<D> {
         }
         self.stats.archive_commits.add(1);
         self.stats.archive_bytes.add(committed.bytes);
+        self.stats.summaries_committed.add(std::mem::take(&mut self.summaries));
         Ok(())
     }
 

@@ -8,7 +8,8 @@ Both have two channels with the same second 0 (truth.py writes such a file). For
 
   lag_ms          of the whole channel (0 = as the capture clock has it)
   window_lag_ms   smallest and largest lag of any two-second window that has speech
-  correlation     of the waveforms, channel aligned
+  correlation     of the waveforms: median of those windows, each at its own lag, since a recording
+                  keeps RTP's spacing while it is within 10 ms of the capture clock
   pesq            ITU-T P.862 (nb: 8 kHz) or P.862.2 (wb: 16 kHz)
   ceiling         PESQ of the truth after libopus alone, at that bitrate, complexity and sample rate
   leak_db         how loud the other side is in this channel, against its own channel
@@ -62,20 +63,18 @@ def correlation(one, other):
     return float(one @ other / norm) if norm else 0.0
 
 
-def window_lags(recording, truth, rate):
-    """Lags in ms of every two-second window in which there is speech."""
-    size, reach, lags = WINDOW_S * rate, int(REACH_S * rate), []
+def window_fits(recording, truth, rate):
+    """Lag in ms and correlation of every two-second window in which there is speech."""
+    size, reach, fits = WINDOW_S * rate, int(REACH_S * rate), []
     for begin in range(0, min(len(recording), len(truth)) - size + 1, size):
         said = truth[begin:begin + size]
         if np.sqrt(np.mean(said ** 2)) < SPEECH_RMS:
             continue
         lag = best_lag(recording[begin:begin + size], said, reach)
         # Half a window of padding that the lag pushed out must not decide: it has to fit well there.
-        if correlation(*shifted(recording[begin:begin + size], said, lag)) > 0.3:
-            lags.append(round(1000 * lag / rate, 1))
-        else:
-            lags.append(float("nan"))
-    return lags
+        fit = correlation(*shifted(recording[begin:begin + size], said, lag))
+        fits.append((round(1000 * lag / rate, 1) if fit > 0.3 else float("nan"), fit))
+    return fits
 
 
 def pesq_of(rate, truth, recording):
@@ -103,14 +102,15 @@ def figures(recording, truth, other, rate, options):
     """Everything that is told of one channel."""
     lag = best_lag(recording, truth, int(REACH_S * rate))
     heard, said = shifted(recording, truth, lag)
-    windows = window_lags(recording, truth, rate)
+    fits = window_fits(recording, truth, rate)
+    windows = [lag for lag, _ in fits]
     other = other[:len(recording)]
     leak = abs(float(recording[:len(other)] @ other)) / max(float(other @ other), 1e-9)
     # What the two truths have in common by chance is no leak.
     chance = abs(float(truth[:len(other)] @ other[:len(truth)])) / max(float(other @ other), 1e-9)
     result = {"lag_ms": round(1000 * lag / rate, 1), "window_lag_ms": [min(windows), max(windows)] if windows else None,
               "windows": len(windows), "unmatched_windows": int(np.isnan(windows).sum()) if windows else 0,
-              "correlation": round(correlation(heard, said), 4), "pesq": pesq_of(rate, said, heard),
+              "correlation": round(float(np.median([fit for _, fit in fits])), 4) if fits else 0.0, "pesq": pesq_of(rate, said, heard),
               "leak_db": round(20 * np.log10(max(leak - chance, 1e-4)), 1)}
     if windows:
         matched = [lag for lag in windows if lag == lag]

@@ -57,6 +57,8 @@ lab_up() {
     # A mirror port sees what the wire carries: whole packets, with checksums.
     ip netns exec "$LAB_PREFIX-$host" ethtool -K eth0 tx off tso off gso off gro off >/dev/null 2>&1 || true
   done
+  # For what asks the recorder on the probe itself (metrics).
+  ip -n "$probe" link set lo up
   ip -n "$probe" link set span0 up promisc on
 }
 
