@@ -154,10 +154,11 @@ impl<P: SipPort> Rest<P> {
     }
 
     fn finish(&mut self) {
+        let slots = self.outbox.slots();
         self.apply_updates();
         self.orphans.expire(PacketTime::MAX);
         self.resolve_orphans();
-        self.outbox.finish();
+        self.outbox.finish(&slots);
         self.publish();
     }
 

@@ -170,10 +170,20 @@ impl Outbox {
         self.get(call).is_some_and(|open| open.block.is_some() && open.serial == serial)
     }
 
-    /// Hands over everything.
-    pub fn finish(&mut self) {
+    /// The calls that are not forgotten.
+    #[must_use]
+    pub fn slots(&self) -> Vec<Arc<CallSlot>> {
+        self.calls.iter().flatten().map(|open| Arc::clone(&open.slot)).collect()
+    }
+
+    /// Hands over everything. `slots`: calls that were open a moment before; they are visited
+    /// once more, since a worker that looked before the progress was told left them open.
+    pub fn finish(&mut self, slots: &[Arc<CallSlot>]) {
         self.hand_over_all();
         self.progress.ring(self.ring, PacketTime::MAX);
+        for slot in self.slots().iter().chain(slots) {
+            self.ready.request(slot);
+        }
     }
 
     fn hand_over_all(&mut self) {
