@@ -108,7 +108,7 @@ fn queue(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(count(CALLS * PACKETS)));
     let mut path = Path::new(CALLS * 64);
     assert_eq!(path.push(), CALLS * PACKETS);
-    path.outbox.finish(&[]);
+    path.outbox.finish();
     let entry_len = entry(path.now).len_bytes();
     assert_eq!(path.drain(), CALLS * PACKETS * entry_len);
     group.bench_function("blocks", |bencher| {
