@@ -9,7 +9,7 @@
 use super::orphans::FlowKey;
 use crate::base::limits::{ENDED_FLOW_MS, FLOWS_MAX};
 use crate::base::{CallIndex, Channel, PacketTime};
-use crate::rtp::flow_table::{ClaimRole, FlowTable, Match};
+use crate::rtp::flow_table::{ClaimRole, Fit, FlowTable, Match};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
@@ -68,6 +68,8 @@ struct Flow {
     seq: u16,
     /// The call that it was of has ended.
     is_over: bool,
+    /// Its call announced where it goes, and not only where it comes from.
+    is_firm: bool,
 }
 
 /// What a packet's flow is.
@@ -120,6 +122,7 @@ impl Flows {
     ) -> Found {
         table.find_all(key.source, key.destination, &mut self.found);
         let mut targets = Targets::from_matches(&self.found);
+        let is_firm = self.found.iter().any(|found| found.fit != Fit::Source);
         let before = self.flows.get(&key).copied();
         if let Some(flow) = before {
             let recent = now.ms_since(flow.last) <= ENDED_FLOW_MS;
@@ -129,7 +132,9 @@ impl Flows {
             });
             let continues =
                 seq.wrapping_sub(flow.seq) < CONTINUES || flow.seq.wrapping_sub(seq) < CONTINUES;
-            if recent && lost_its_call && (targets.is_empty() || continues) {
+            // A guess by the sender's address alone yields to a call that announces the destination.
+            let was_guess = is_firm && !flow.is_firm;
+            if recent && lost_its_call && (targets.is_empty() || continues && !was_guess) {
                 let over = Flow { last: now, seq, version, is_over: true, ..flow };
                 self.flows.insert(key, over);
                 return Found::AfterEnd;
@@ -154,7 +159,8 @@ impl Flows {
         }
         self.make_room(now);
         if self.flows.len() < FLOWS_MAX {
-            self.flows.insert(key, Flow { targets, version, last: now, seq, is_over: false });
+            let flow = Flow { targets, version, last: now, seq, is_over: false, is_firm };
+            self.flows.insert(key, flow);
         }
         Found::Calls(targets)
     }
@@ -226,6 +232,19 @@ mod tests {
             let calls: Vec<_> = targets.iter().map(|target| target.call).collect();
             assert_eq!(calls, [CallIndex(2)]);
         }
+    }
+
+    #[test]
+    fn a_flow_that_fitted_a_call_by_its_sender_alone_does_not_end_with_it() {
+        let (mut table, key, claims) = setup();
+        let mut flows = Flows::default();
+        table.set(CallIndex(1), &claims[..1], at(0));
+        assert_eq!(call_of(flows.find(key, 500, at(1), &table, 1)), Some(CallIndex(1)));
+        table.remove(CallIndex(1));
+        assert_eq!(flows.find(key, 501, at(20), &table, 2), Found::AfterEnd);
+        table.set(CallIndex(2), &claims, at(30));
+        assert_eq!(call_of(flows.find(key, 502, at(40), &table, 3)), Some(CallIndex(2)));
+        assert_eq!(call_of(flows.find(key, 503, at(60), &table, 3)), Some(CallIndex(2)));
     }
 
     #[test]
