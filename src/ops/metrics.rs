@@ -297,7 +297,7 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         name: "callspan_encode_seconds_total",
-        help: "Processor time spent in the Opus encoder.",
+        help: "Processor time of the workers: decoding, placing and encoding.",
         values: Values::Counter(|now| now.encode_seconds),
     },
     Family {
