@@ -43,10 +43,12 @@ test: deps-test
 
 # All in the dev profile, so that dependencies are compiled once.
 check: fmt clippy lint-lab
-	cargo test --locked
+	mkdir -p build
+	cargo test --locked 2>&1 | tee build/test.log
 	$(if $(wildcard benches/*.rs),cargo test --locked --bench '*')
 	$(again) fuzz-build
-	$(again) lab-test
+	$(again) lab-test | tee -a build/test.log
+	@awk '/^test result:/ { passed += $$4; failed += $$6 } /^judge:/ { passed += $$2; failed += $$4 } END { print passed " passed, " failed " failed" }' build/test.log
 
 # A measurement, where `check` only runs each bench once.
 bench: deps-build
@@ -69,5 +71,7 @@ lint-lab:
 	if command -v shellcheck >/dev/null; then shellcheck -x -P tests/lab .ci/run tests/lab/lab tests/lab/deps tests/lab/demo tests/lab/lib/*.sh; fi
 
 # Real phones, damaged captures, 1,000 calls at once, an hour of drift; without root no phones.
-lab-test: release
-	tests/lab/judge
+# The program of the dev profile, so that nothing is compiled a second time.
+lab-test:
+	cargo build --locked
+	CALLSPAN=target/debug/callspan $(CALLSPAN_PYTHON) tests/lab/judge

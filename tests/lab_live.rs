@@ -145,14 +145,14 @@ fn a_real_call_is_recorded_live_as_it_is_from_a_file_and_the_port_stays_silent()
     let capture = case.path("call.pcap");
     let phones = lab.call(&case, capture.to_str().expect("text"), "6");
     let ongoing =
-        || (metric(&scrape(&lab, &case, 9464), "callspan_calls_ongoing") == 1.0).then_some(());
+        || (metric(&scrape(&lab, &case, 9464), "callspan_calls_ongoing") >= 1.0).then_some(());
     until("the call", ongoing);
     let during = scrape(&lab, &case, 9464);
-    assert_eq!(metric(&during, "callspan_unaccounted"), 0.0, "{during}");
+    assert!(metric(&during, "callspan_unaccounted").abs() < 0.5, "{during}");
     let called = wait(phones);
     assert_eq!(called.status, Some(0), "{called:?}");
     let after = scrape(&lab, &case, 9464);
-    assert_eq!(metric(&after, "callspan_unaccounted"), 0.0, "{after}");
+    assert!(metric(&after, "callspan_unaccounted").abs() < 0.5, "{after}");
     lab.is_silent(&case);
     signal(&recorder, Signal::SIGTERM);
     let done = ended(&case, recorder);
@@ -239,8 +239,8 @@ fn fifty_calls_of_sipp_are_all_recorded() {
     let load = ends(lab.command(&case).args(["load", "50", "10", "-", "4"]));
     assert_eq!(load.status, Some(0), "{load:?}");
     let text = scrape(&lab, &case, 9464);
-    assert_eq!(metric(&text, "callspan_unaccounted"), 0.0, "{text}");
-    assert_eq!(metric(&text, "callspan_kernel_dropped_total"), 0.0, "{text}");
+    assert!(metric(&text, "callspan_unaccounted").abs() < 0.5, "{text}");
+    assert!(metric(&text, "callspan_kernel_dropped_total").abs() < 0.5, "{text}");
     signal(&recorder, Signal::SIGTERM);
     let done = ended(&case, recorder);
     assert_eq!(done.status, Some(0), "{done:?}");
