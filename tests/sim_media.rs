@@ -297,7 +297,7 @@ fn lost_packets_leave_gaps_with_their_reason_and_place() {
 
 #[test]
 fn a_stall_of_the_network_does_not_move_the_sound_but_a_jump_of_the_clock_does() {
-    // 300 ms of packets arrive at once: the RTP clock stands, and with the default hold of 350 ms
+    // 300 ms of packets arrive at once: the RTP clock stands, and with the default hold of 450 ms
     // each finds its place.
     let stalled = Phone::new(Channel::Caller).talks(0, 6_000, |number| {
         let stall =

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 const CALLS: u32 = 20;
 const TALK_MS: i64 = 8_000;
-const BLOCKS: usize = 800;
+const BLOCKS: usize = 1_300;
 
 /// When the workers start.
 #[derive(Clone, Copy, PartialEq, Eq)]

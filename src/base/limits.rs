@@ -137,8 +137,9 @@ pub const CALL_QUEUE_BLOCKS: usize = 64;
 /// Blocks in all: 1 GiB. Live, a call's packets beyond it are spilled, then dropped and counted.
 pub const BLOCKS_MAX: usize = 65_536;
 
-/// A block is handed to the workers after this, full or not.
-pub const BLOCK_AGE_MS_MAX: i64 = 250;
+/// A block is handed to the workers after this, full or not: block, hold and commit together stay
+/// within one commit interval.
+pub const BLOCK_AGE_MS_MAX: i64 = 150;
 
 /// SIP messages on their way from the fronts to the correlator (live).
 pub const SIP_QUEUE_MAX: usize = 16_384;

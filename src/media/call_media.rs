@@ -22,7 +22,7 @@ use crate::rtp::plan::{Control, MediaPlan, MediaState, Protection, ResumePoint};
 use crate::rtp::telephone_event::{Marker, TelephoneEvent};
 
 /// Network jitter that a packet may have and still find its slot, beside the reorder window.
-const JITTER_MS: i64 = 150;
+const JITTER_MS: i64 = 250;
 
 /// A stream of another address takes a channel over after the one before was silent so long.
 const TAKEOVER_MS: i64 = 60;

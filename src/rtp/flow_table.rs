@@ -15,6 +15,7 @@ use crate::base::limits::{CALLS_MAX, CLAIMS_PER_CALL_MAX, HOLDERS_PER_ENDPOINT_M
 use crate::base::{CallIndex, Channel, Endpoint, PacketTime};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 /// What is received at a claimed address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,50 @@ pub struct FlowTable {
     by_endpoint: HashMap<Endpoint, Vec<Holder>, RandomState>,
     by_call: HashMap<CallIndex, Vec<Claim>, RandomState>,
     serial: u64,
+    changes: Changes,
+}
+
+/// How often addresses changed hands, by a hash of the address: who remembers an answer of the
+/// table asks whether it still holds, for the price of two reads.
+#[derive(Debug)]
+struct Changes {
+    counts: Box<[u32; CHANGE_SLOTS]>,
+    hasher: RandomState,
+}
+
+/// Addresses that share a slot cost each other a look-up now and then: with ten addresses changed
+/// by a call's set-up, one flow in two hundred.
+const CHANGE_SLOTS: usize = 4_096;
+
+/// When an answer was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    slots: [u16; 2],
+    counts: [u32; 2],
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self { counts: Box::new([0; CHANGE_SLOTS]), hasher: RandomState::default() }
+    }
+}
+
+impl Changes {
+    fn slot(&self, endpoint: Endpoint) -> u16 {
+        let low = self.hasher.hash_one(endpoint) % 4_096;
+        u16::try_from(low).unwrap_or(0)
+    }
+
+    fn count(&self, slot: u16) -> u32 {
+        self.counts.get(usize::from(slot)).copied().unwrap_or(0)
+    }
+
+    fn note(&mut self, endpoint: Endpoint) {
+        let slot = self.slot(endpoint);
+        if let Some(count) = self.counts.get_mut(usize::from(slot)) {
+            *count = count.wrapping_add(1);
+        }
+    }
 }
 
 impl FlowTable {
@@ -115,6 +160,7 @@ impl FlowTable {
         for claim in claims.iter().filter(|claim| !old.contains(claim)) {
             self.serial = self.serial.wrapping_add(1);
             let Claim { endpoint, party, role } = *claim;
+            self.changes.note(endpoint);
             let holder = Holder { call, party, role, serial: self.serial, since: now };
             let holders = self.by_endpoint.entry(endpoint).or_default();
             if holders.len() >= HOLDERS_PER_ENDPOINT_MAX {
@@ -130,6 +176,19 @@ impl FlowTable {
     /// Forgets a call.
     pub fn remove(&mut self, call: CallIndex) {
         self.set(call, &[], PacketTime::MIN);
+    }
+
+    /// The stamp of an answer about these two addresses.
+    #[must_use]
+    pub fn stamp(&self, source: Endpoint, destination: Endpoint) -> Stamp {
+        let slots = [self.changes.slot(source), self.changes.slot(destination)];
+        Stamp { slots, counts: slots.map(|slot| self.changes.count(slot)) }
+    }
+
+    /// True while neither address of a stamped answer has changed hands.
+    #[must_use]
+    pub fn is_current(&self, stamp: Stamp) -> bool {
+        stamp.slots.map(|slot| self.changes.count(slot)) == stamp.counts
     }
 
     /// Calls that claim something.
@@ -193,6 +252,7 @@ impl FlowTable {
     }
 
     fn drop_claim(&mut self, call: CallIndex, claim: Claim) {
+        self.changes.note(claim.endpoint);
         if let Some(holders) = self.by_endpoint.get_mut(&claim.endpoint) {
             holders.retain(|holder| {
                 holder.call != call || holder.party != claim.party || holder.role != claim.role
@@ -282,6 +342,21 @@ mod tests {
         table.set(CallIndex(3), &claims, PacketTime::from_ms(60_000));
         table.find_all(CALLEE, CALLER, &mut found);
         assert_eq!(calls(&found), [CallIndex(3)], "a stale call does not hear the next one");
+    }
+
+    #[test]
+    fn an_answer_holds_until_one_of_its_addresses_changes_hands() {
+        let mut table = FlowTable::default();
+        let claims = [audio(CALLER, Channel::Caller), audio(CALLEE, Channel::Callee)];
+        table.set(CallIndex(1), &claims, PacketTime::from_ms(0));
+        let stamp = table.stamp(CALLER, CALLEE);
+        table.set(CallIndex(1), &claims, PacketTime::from_ms(5));
+        assert!(table.is_current(stamp), "nothing changed");
+        table.set(CallIndex(2), &[audio(CALLEE, Channel::Caller)], PacketTime::from_ms(9));
+        assert!(!table.is_current(stamp));
+        let stamp = table.stamp(CALLER, CALLEE);
+        table.remove(CallIndex(1));
+        assert!(!table.is_current(stamp));
     }
 
     #[test]

@@ -2,14 +2,14 @@
 //!
 //! Purpose: one look-up for a known flow; keep a call's late packets out of the next call that
 //! uses the same ports.
-//! Invariants: bounded by `FLOWS_MAX`; an entry is valid for one version of the flow table.
+//! Invariants: bounded by `FLOWS_MAX`; an entry holds until one of its addresses changes hands.
 //! Non-goals: what SDP announced (see `rtp::flow_table`).
 //! Sources: RFC 3550 §8 (SSRC), RFC 3264.
 
 use super::orphans::FlowKey;
 use crate::base::limits::{ENDED_FLOW_MS, FLOWS_MAX};
 use crate::base::{CallIndex, Channel, PacketTime};
-use crate::rtp::flow_table::{ClaimRole, Fit, FlowTable, Match};
+use crate::rtp::flow_table::{ClaimRole, Fit, FlowTable, Match, Stamp};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
@@ -63,7 +63,7 @@ impl Targets {
 #[derive(Clone, Copy, Debug)]
 struct Flow {
     targets: Targets,
-    version: u64,
+    stamp: Stamp,
     last: PacketTime,
     seq: u16,
     /// The call that it was of has ended.
@@ -91,35 +91,21 @@ pub struct Flows {
 }
 
 impl Flows {
-    /// Whose a packet is. `version` changes whenever the table does.
-    pub fn find(
-        &mut self,
-        key: FlowKey,
-        seq: u16,
-        now: PacketTime,
-        table: &FlowTable,
-        version: u64,
-    ) -> Found {
+    /// Whose a packet is.
+    pub fn find(&mut self, key: FlowKey, seq: u16, now: PacketTime, table: &FlowTable) -> Found {
         let known = self.flows.get_mut(&key);
         if let Some(flow) = known {
-            if flow.version == version && !flow.is_over {
+            if !flow.is_over && table.is_current(flow.stamp) {
                 flow.last = now;
                 flow.seq = seq;
                 return Found::Calls(flow.targets);
             }
         }
-        self.resolve(key, seq, now, table, version)
+        self.resolve(key, seq, now, table)
     }
 
     #[cold]
-    fn resolve(
-        &mut self,
-        key: FlowKey,
-        seq: u16,
-        now: PacketTime,
-        table: &FlowTable,
-        version: u64,
-    ) -> Found {
+    fn resolve(&mut self, key: FlowKey, seq: u16, now: PacketTime, table: &FlowTable) -> Found {
         table.find_all(key.source, key.destination, &mut self.found);
         let mut targets = Targets::from_matches(&self.found);
         let is_firm = self.found.iter().any(|found| found.fit != Fit::Source);
@@ -135,7 +121,7 @@ impl Flows {
             // A guess by the sender's address alone yields to a call that announces the destination.
             let was_guess = is_firm && !flow.is_firm;
             if recent && lost_its_call && (targets.is_empty() || continues && !was_guess) {
-                let over = Flow { last: now, seq, version, is_over: true, ..flow };
+                let over = Flow { last: now, seq, is_over: true, ..flow };
                 self.flows.insert(key, over);
                 return Found::AfterEnd;
             }
@@ -159,7 +145,14 @@ impl Flows {
         }
         self.make_room(now);
         if self.flows.len() < FLOWS_MAX {
-            let flow = Flow { targets, version, last: now, seq, is_over: false, is_firm };
+            let flow = Flow {
+                targets,
+                stamp: table.stamp(key.source, key.destination),
+                last: now,
+                seq,
+                is_over: false,
+                is_firm,
+            };
             self.flows.insert(key, flow);
         }
         Found::Calls(targets)
@@ -202,15 +195,15 @@ mod tests {
         let (mut table, key, claims) = setup();
         let mut flows = Flows::default();
         table.set(CallIndex(1), &claims, at(0));
-        assert_eq!(call_of(flows.find(key, 500, at(0), &table, 1)), Some(CallIndex(1)));
+        assert_eq!(call_of(flows.find(key, 500, at(0), &table)), Some(CallIndex(1)));
         table.remove(CallIndex(1));
-        assert_eq!(flows.find(key, 501, at(20), &table, 2), Found::AfterEnd);
+        assert_eq!(flows.find(key, 501, at(20), &table), Found::AfterEnd);
         table.set(CallIndex(2), &claims, at(30));
         // A last packet of the first call, on its way when the second began.
-        assert_eq!(flows.find(key, 502, at(40), &table, 3), Found::AfterEnd);
+        assert_eq!(flows.find(key, 502, at(40), &table), Found::AfterEnd);
         // The second call's phone starts anew.
-        assert_eq!(call_of(flows.find(key, 9_000, at(60), &table, 3)), Some(CallIndex(2)));
-        assert_eq!(call_of(flows.find(key, 9_001, at(80), &table, 3)), Some(CallIndex(2)));
+        assert_eq!(call_of(flows.find(key, 9_000, at(60), &table)), Some(CallIndex(2)));
+        assert_eq!(call_of(flows.find(key, 9_001, at(80), &table)), Some(CallIndex(2)));
     }
 
     #[test]
@@ -221,12 +214,12 @@ mod tests {
         let elsewhere = Endpoint::v4([10, 0, 0, 2], 4_998);
         let other = Claim { endpoint: elsewhere, ..claims[1] };
         table.set(CallIndex(1), &[claims[0], other], at(0));
-        assert_eq!(call_of(flows.find(key, 500, at(1), &table, 1)), Some(CallIndex(1)));
+        assert_eq!(call_of(flows.find(key, 500, at(1), &table)), Some(CallIndex(1)));
         // The correlator's word comes a moment after the first packet.
         table.set(CallIndex(2), &claims, at(2));
         for packet in 1..50_u16 {
             let now = at(2 + i64::from(packet) * 20);
-            let Found::Calls(targets) = flows.find(key, 500 + packet, now, &table, 2) else {
+            let Found::Calls(targets) = flows.find(key, 500 + packet, now, &table) else {
                 panic!("packet {packet} has no call");
             };
             let calls: Vec<_> = targets.iter().map(|target| target.call).collect();
@@ -239,20 +232,20 @@ mod tests {
         let (mut table, key, claims) = setup();
         let mut flows = Flows::default();
         table.set(CallIndex(1), &claims[..1], at(0));
-        assert_eq!(call_of(flows.find(key, 500, at(1), &table, 1)), Some(CallIndex(1)));
+        assert_eq!(call_of(flows.find(key, 500, at(1), &table)), Some(CallIndex(1)));
         table.remove(CallIndex(1));
-        assert_eq!(flows.find(key, 501, at(20), &table, 2), Found::AfterEnd);
+        assert_eq!(flows.find(key, 501, at(20), &table), Found::AfterEnd);
         table.set(CallIndex(2), &claims, at(30));
-        assert_eq!(call_of(flows.find(key, 502, at(40), &table, 3)), Some(CallIndex(2)));
-        assert_eq!(call_of(flows.find(key, 503, at(60), &table, 3)), Some(CallIndex(2)));
+        assert_eq!(call_of(flows.find(key, 502, at(40), &table)), Some(CallIndex(2)));
+        assert_eq!(call_of(flows.find(key, 503, at(60), &table)), Some(CallIndex(2)));
     }
 
     #[test]
     fn an_unknown_flow_stays_unknown_until_it_is_announced() {
         let (mut table, key, claims) = setup();
         let mut flows = Flows::default();
-        assert_eq!(flows.find(key, 1, at(0), &table, 0), Found::Unknown);
+        assert_eq!(flows.find(key, 1, at(0), &table), Found::Unknown);
         table.set(CallIndex(3), &claims, at(10));
-        assert_eq!(call_of(flows.find(key, 2, at(20), &table, 1)), Some(CallIndex(3)));
+        assert_eq!(call_of(flows.find(key, 2, at(20), &table)), Some(CallIndex(3)));
     }
 }

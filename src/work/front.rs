@@ -47,7 +47,6 @@ struct Rest<P: SipPort> {
     port: P,
     tcp: TcpStreams<Framer>,
     table: FlowTable,
-    version: u64,
     flows: Flows,
     orphans: Orphans,
     outbox: Outbox,
@@ -74,7 +73,6 @@ impl<P: SipPort> Front<P> {
             port,
             tcp: TcpStreams::new(),
             table: FlowTable::default(),
-            version: 0,
             flows: Flows::default(),
             orphans: Orphans::default(),
             outbox,
@@ -197,7 +195,6 @@ impl<P: SipPort> Rest<P> {
                 }
                 TableUpdate::Claims(call, claims, time) => {
                     self.table.set(call, &claims, time);
-                    self.version = self.version.wrapping_add(1);
                     for claim in claims.iter() {
                         self.claim_orphans(claim.endpoint, time);
                     }
@@ -207,10 +204,10 @@ impl<P: SipPort> Rest<P> {
     }
 
     fn claim_orphans(&mut self, endpoint: crate::base::Endpoint, time: PacketTime) {
-        let Self { orphans, flows, table, outbox, outcomes, version, .. } = self;
+        let Self { orphans, flows, table, outbox, outcomes, .. } = self;
         orphans.claim(endpoint, |key, entry| {
             let Ok(view) = RtpView::parse_header(entry.payload) else { return false };
-            match flows.find(key, view.seq(), entry.time, table, *version) {
+            match flows.find(key, view.seq(), entry.time, table) {
                 Found::Unknown => false,
                 Found::AfterEnd => {
                     outcomes.add(FrameOutcome::AfterEnd);
@@ -300,7 +297,7 @@ impl<P: SipPort> Rest<P> {
         };
         let channel = Channel::Caller;
         let entry = PacketEntry { time, source, destination, kind, channel, payload };
-        let found = self.flows.find(key, view.seq(), time, &self.table, self.version);
+        let found = self.flows.find(key, view.seq(), time, &self.table);
         let outcome = match found {
             Found::Calls(targets) => self.deliver_all(&targets, entry),
             Found::AfterEnd => FrameOutcome::AfterEnd,

@@ -87,7 +87,7 @@ pub struct ArchiveThread {
 
 impl ArchiveThread {
     /// Starts it. `commit_interval_ms`: at most this much audio is at risk, end to end. With the
-    /// default of a second, 250 ms pass in a block and 350 ms in the timeline; a commit every 300 ms
+    /// default of a second, 150 ms pass in a block and 450 ms in the timeline; a commit every 300 ms
     /// leaves a tenth of a second for the threads.
     ///
     /// # Errors
