@@ -210,6 +210,16 @@ fn a_refused_re_invite_leaves_the_media_as_it_was() {
 }
 
 #[test]
+fn a_refusal_of_one_party_s_offer_leaves_the_other_s_with_the_same_cseq() {
+    let mut tap = talking();
+    tap.sees(5_000, &request("INVITE", 2).in_dialog("bob").with(sdp(ALICE_MOVED)));
+    // Glare (RFC 3261 §14.1): the callee's own re-INVITE, with a number of its own.
+    tap.sees(5_050, &response(491, "INVITE", 2, "bob").from_callee());
+    tap.sees(5_100, &response(200, "INVITE", 2, "bob").with(sdp(BOB)));
+    media_is(&tap, &[ALICE_MOVED], &[BOB]);
+}
+
+#[test]
 fn a_re_invite_with_broken_sdp_changes_nothing() {
     let mut tap = talking();
     tap.sees(5_000, &request("INVITE", 2).in_dialog("bob").with("v=0\r\nm=audio what\r\n"));

@@ -256,7 +256,7 @@ fn on_response(
         return;
     }
     if status >= 300 {
-        on_refusal(call, now, status, callee_tag, message);
+        on_refusal(call, now, status, (by.other(), callee_tag), message);
         return;
     }
     if callee_tag.is_some() {
@@ -276,13 +276,13 @@ fn on_refusal(
     call: &mut Call,
     now: PacketTime,
     status: u16,
-    callee_tag: Option<&[u8]>,
+    (requester, callee_tag): (Channel, Option<&[u8]>),
     message: &Message<'_>,
 ) {
     let cseq = message.cseq();
     for branch in &mut call.branches {
         if callee_tag.is_none_or(|tag| branch.tag == tag) {
-            branch.on_failure(cseq.number);
+            branch.on_failure(requester, cseq.number);
         }
     }
     let refuses_setup = cseq.method == Method::Invite

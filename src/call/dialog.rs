@@ -80,9 +80,11 @@ impl Branch {
         }
     }
 
-    /// The transaction `cseq` was refused.
-    pub fn on_failure(&mut self, cseq: u32) {
-        if self.open.as_ref().is_some_and(|open| open.cseq == cseq) {
+    /// The transaction `cseq` of the party `requester` was refused. Each party numbers its own
+    /// requests (RFC 3261 §12.2.1.1), so that the number alone does not name one.
+    pub fn on_failure(&mut self, requester: Channel, cseq: u32) {
+        let is_refused = |open: &OpenOffer| open.by == requester && open.cseq == cseq;
+        if self.open.as_ref().is_some_and(is_refused) {
             self.open = None;
         }
     }
