@@ -164,10 +164,10 @@ fn a_re_invite_moves_the_media_when_it_is_answered() {
 #[test]
 fn the_callee_may_move_its_media_too() {
     let mut tap = talking();
-    let again = request("INVITE", 77).in_dialog("bob").from_callee();
+    let again = request("INVITE", 77).in_dialog("bob").sent_by_callee();
     tap.sees(5_000, &again.with(sdp(BOB_MOVED)));
     media_is(&tap, &[ALICE], &[BOB, BOB_MOVED]);
-    tap.sees(5_100, &response(200, "INVITE", 77, "bob").from_callee().with(sdp(ALICE)));
+    tap.sees(5_100, &response(200, "INVITE", 77, "bob").sent_by_callee().with(sdp(ALICE)));
     media_is(&tap, &[ALICE], &[BOB_MOVED]);
 }
 
@@ -214,7 +214,7 @@ fn a_refusal_of_one_party_s_offer_leaves_the_other_s_with_the_same_cseq() {
     let mut tap = talking();
     tap.sees(5_000, &request("INVITE", 2).in_dialog("bob").with(sdp(ALICE_MOVED)));
     // Glare (RFC 3261 §14.1): the callee's own re-INVITE, with a number of its own.
-    tap.sees(5_050, &response(491, "INVITE", 2, "bob").from_callee());
+    tap.sees(5_050, &response(491, "INVITE", 2, "bob").sent_by_callee());
     tap.sees(5_100, &response(200, "INVITE", 2, "bob").with(sdp(BOB)));
     media_is(&tap, &[ALICE_MOVED], &[BOB]);
 }
@@ -304,7 +304,7 @@ fn a_challenged_invite_tried_again_is_one_call() {
 #[test]
 fn either_side_may_hang_up() {
     let bye = request("BYE", 9).in_dialog("bob");
-    for bye in [bye.clone(), bye.from_callee()] {
+    for bye in [bye.clone(), bye.sent_by_callee()] {
         let mut tap = talking();
         tap.sees(8_000, &bye);
         ended_once(&tap, 8_000, EndReason::Bye);

@@ -69,7 +69,7 @@ impl Sip {
     }
 
     /// The callee's request, or the response to one.
-    pub fn from_callee(mut self) -> Self {
+    pub fn sent_by_callee(mut self) -> Self {
         std::mem::swap(&mut self.from, &mut self.to);
         self
     }
