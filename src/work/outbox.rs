@@ -41,6 +41,14 @@ struct Open {
     serial: u64,
     /// A packet that was dropped and is not told of yet.
     owed: Option<(PacketTime, crate::base::Channel)>,
+    visit: Visit,
+}
+
+/// Whether a call stands in `handed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Visit {
+    NotDue,
+    Due,
 }
 
 /// The open blocks of one front.
@@ -52,6 +60,9 @@ pub struct Outbox {
     ages: VecDeque<(PacketTime, CallIndex, u64)>,
     /// Of those, what a full queue refused; empty between calls, kept for its memory.
     stuck: Vec<(PacketTime, CallIndex, u64)>,
+    /// Calls whose blocks were handed over since this ring last told how far it has come. A visit
+    /// asked for before that would find the block beyond what is safe, and leave it there.
+    handed: Vec<CallIndex>,
     serial: u64,
     pool: Arc<BlockPool>,
     ready: Arc<Ready>,
@@ -69,8 +80,8 @@ impl Outbox {
         progress: Arc<Progress>,
         when_full: WhenFull,
     ) -> Self {
-        let (calls, ages, stuck) = (Vec::new(), VecDeque::new(), Vec::new());
-        Self { ring, calls, ages, stuck, serial: 0, pool, ready, progress, when_full }
+        let (calls, ages, stuck, handed) = (Vec::new(), VecDeque::new(), Vec::new(), Vec::new());
+        Self { ring, calls, ages, stuck, handed, serial: 0, pool, ready, progress, when_full }
     }
 
     /// A call begins.
@@ -81,15 +92,18 @@ impl Outbox {
         }
         self.close(slot.index);
         if let Some(place) = self.calls.get_mut(at) {
-            *place = Some(Open { slot, block: None, serial: 0, owed: None });
+            *place = Some(Open { slot, block: None, serial: 0, owed: None, visit: Visit::NotDue });
         }
+        // Each call stands in it once, so that handing over never allocates.
+        let room = self.calls.len().saturating_sub(self.handed.len());
+        self.handed.reserve(room);
     }
 
     /// A call is forgotten.
     pub fn close(&mut self, call: CallIndex) {
         self.hand_over(call);
-        if let Some(place) = self.calls.get_mut(call.0 as usize) {
-            *place = None;
+        if let Some(open) = self.calls.get_mut(call.0 as usize).and_then(Option::take) {
+            self.ready.request(&open.slot);
         }
     }
 
@@ -154,7 +168,20 @@ impl Outbox {
         }
         self.stuck = stuck;
         let oldest = self.ages.front().map_or(now, |(first, ..)| *first);
-        self.progress.ring(self.ring, oldest.min(now));
+        self.advance(oldest.min(now));
+    }
+
+    /// Tells how far this ring has come, and then asks for the visits that can use it.
+    fn advance(&mut self, to: PacketTime) {
+        self.progress.ring(self.ring, to);
+        let mut handed = std::mem::take(&mut self.handed);
+        for call in handed.drain(..) {
+            if let Some(Some(open)) = self.calls.get_mut(call.0 as usize) {
+                open.visit = Visit::NotDue;
+                self.ready.request(&open.slot);
+            }
+        }
+        self.handed = handed;
     }
 
     fn is_open(&mut self, call: CallIndex, serial: u64) -> bool {
@@ -164,7 +191,7 @@ impl Outbox {
     /// Hands over everything.
     pub fn finish(&mut self) {
         self.hand_over_all();
-        self.progress.ring(self.ring, PacketTime::MAX);
+        self.advance(PacketTime::MAX);
         for open in self.calls.iter().flatten() {
             self.ready.request(&open.slot);
         }
@@ -188,8 +215,10 @@ impl Outbox {
         }
         let mut block = self.pool.take();
         while block.is_none() && self.when_full == WhenFull::Wait {
-            // All blocks may be open here: give them to the workers, and wait for one.
+            // All blocks may be open here: give them to the workers, and wait for one. Nothing
+            // older than this packet is held back any more.
             self.hand_over_all();
+            self.advance(time);
             std::thread::sleep(Duration::from_micros(200));
             block = self.pool.take();
         }
@@ -226,7 +255,10 @@ impl Outbox {
                 }
             }
         }
-        self.ready.request(&open.slot);
+        if open.visit == Visit::NotDue {
+            open.visit = Visit::Due;
+            self.handed.push(call);
+        }
         true
     }
 }
