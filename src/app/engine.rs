@@ -9,7 +9,7 @@
 use super::resources;
 use super::watch::Watch;
 use crate::archive::{
-    Archive, ArchiveError, AudioBatch, DiskOs, RecordKind, Recovered, Writer, WriterOptions,
+    Archive, ArchiveError, BoxKey, DiskOs, RecordKind, Recovered, Writer, WriterOptions,
 };
 use crate::base::limits::{BLOCKS_MAX, CALLS_MAX};
 use crate::base::{CallId, OutcomeCounts, RingIndex};
@@ -18,6 +18,7 @@ use crate::call::summary::{CallSummary, RecordingSummary};
 use crate::cli::options::{Band, Start, Store};
 use crate::cli::report::UnclaimedFlow;
 use crate::cli::{RunError, RunOptions, RunReport};
+use crate::ops::clock;
 use crate::media::{self, MediaSettings, SLOTS_PER_S, VoiceSettings};
 use crate::work::orphans;
 use crate::work::outbox::{Outbox, WhenFull};
@@ -49,6 +50,7 @@ pub struct Engine {
     fronts: Vec<Arc<FrontStats>>,
     settings: MediaSettings,
     path: std::path::PathBuf,
+    box_key: BoxKey,
     overload: Overload,
     began: Instant,
 }
@@ -96,13 +98,18 @@ impl Engine {
     /// # Errors
     /// The archive's, or when the system has no thread to give.
     pub fn start(options: &RunOptions, rings: usize, overload: Overload) -> Result<Self, RunError> {
+        let keys = options.archive.load().map_err(|failure| RunError::failed(failure.message))?;
+        let (path, box_key) = (options.archive.dir.clone(), keys.box_key.clone());
+        let writer_options = WriterOptions { clock: clock::read, ..WriterOptions::new(keys) };
         let (writer, recovered) =
-            Writer::open(DiskOs::new(&options.archive), WriterOptions::default())
-                .map_err(RunError::failed)?;
+            Writer::open(DiskOs::new(&path), writer_options).map_err(RunError::failed)?;
+        if writer.is_plaintext() {
+            tracing::warn!("this archive is not sealed: whoever can read its files can listen");
+        }
         let stats = Arc::new(Stats::default());
         let thread = ArchiveThread::start(writer, options.commit_interval_ms, Arc::clone(&stats));
         let archive = thread.map_err(|error| no_thread(&error))?;
-        truncate_ongoing(&options.archive, &archive.sender(), &recovered);
+        truncate_ongoing(&path, &box_key, &archive.sender(), &recovered);
         let blocks_max = if overload == Overload::Spill { BLOCKS_MAX } else { REPLAY_BLOCKS };
         let blocks = Arc::new(BlockPool::new(blocks_max));
         let joined = Joined {
@@ -128,7 +135,8 @@ impl Engine {
             blocks,
             fronts: (0..rings).map(|_| Arc::default()).collect(),
             settings: media_settings(options),
-            path: options.archive.clone(),
+            path,
+            box_key,
             overload,
             began: Instant::now(),
         })
@@ -139,7 +147,7 @@ impl Engine {
     /// # Errors
     /// When the archive's index cannot be read.
     pub fn signalling(&self) -> Result<Signalling, RunError> {
-        let known_ids = known_ids(&self.path).map_err(RunError::failed)?;
+        let known_ids = known_ids(&self.path, &self.box_key).map_err(RunError::failed)?;
         let (settings, rings) = (self.settings, self.fronts.len());
         Ok(Signalling::new(settings, rings, known_ids, self.joined.clone()))
     }
@@ -231,8 +239,8 @@ fn no_thread(error: &std::io::Error) -> RunError {
     RunError::failed(format_args!("cannot start a thread: {error}; raise the limit on processes"))
 }
 
-fn known_ids(path: &Path) -> Result<KnownIds, ArchiveError> {
-    let archive = Archive::open(path)?;
+fn known_ids(path: &Path, box_key: &BoxKey) -> Result<KnownIds, ArchiveError> {
+    let archive = Archive::open(path, Some(box_key))?;
     // A read that fails says "not known": the worst that follows is two calls under one id, and
     // only if both began in the same nanosecond with the same Call-ID.
     Ok(Box::new(move |id| archive.exists(id).unwrap_or(false)))
@@ -240,8 +248,13 @@ fn known_ids(path: &Path) -> Result<KnownIds, ArchiveError> {
 
 /// Calls that were going on when an earlier process was killed are truncated; what they have of
 /// audio is theirs.
-fn truncate_ongoing(path: &Path, archive: &ArchiveSender, recovered: &Recovered) {
-    let reader = Archive::open(path).ok();
+fn truncate_ongoing(
+    path: &Path,
+    box_key: &BoxKey,
+    archive: &ArchiveSender,
+    recovered: &Recovered,
+) {
+    let reader = Archive::open(path, Some(box_key)).ok();
     for segment in &recovered.segments {
         tracing::warn!(?segment, "an earlier process ended early: its open segment was sealed");
     }
@@ -260,17 +273,10 @@ fn truncate_ongoing(path: &Path, archive: &ArchiveSender, recovered: &Recovered)
 /// What the archive holds of a call that has no final summary. Second 0 is the answer, unless the
 /// call was recorded from its first media, which only the final summary would have told.
 fn recording_of(archive: &Archive, id: CallId, summary: &CallSummary) -> RecordingSummary {
-    let audio = archive.records(id, &[RecordKind::Audio]).unwrap_or_default();
-    let mut recording = RecordingSummary { state: "none".into(), ..RecordingSummary::default() };
-    for record in &audio {
-        let Some(batch) = AudioBatch::parse(&record.body) else { continue };
-        for slot in batch.iterate() {
-            let end_s = f64::from(slot.slot.saturating_add(1)) / f64::from(SLOTS_PER_S);
-            recording.seconds = recording.seconds.max(end_s);
-            let bytes = slot.left.len().saturating_add(slot.right.len());
-            recording.bytes = recording.bytes.saturating_add(u64::try_from(bytes).unwrap_or(0));
-        }
-    }
+    let (slots, bytes) = archive.audio_extent(id).unwrap_or_default();
+    let seconds = f64::from(slots) / f64::from(SLOTS_PER_S);
+    let state = "none".into();
+    let mut recording = RecordingSummary { state, seconds, bytes, ..RecordingSummary::default() };
     if recording.bytes > 0 {
         recording.state = "stored".into();
         recording.channels = 2;

@@ -196,7 +196,7 @@ impl DiskSim {
             }
             files.insert(*number, SimData { live: bytes.clone(), durable: bytes, pending: vec![] });
         }
-        Self::of(names, files, state.next_file)
+        Self::of(names, files, &state)
     }
 
     /// The disk after the process alone was killed: everything written is there.
@@ -207,12 +207,14 @@ impl DiskSim {
             let bytes = data.live.clone();
             (*number, SimData { live: bytes.clone(), durable: bytes, pending: vec![] })
         });
-        Self::of(state.names.clone(), files.collect(), state.next_file)
+        Self::of(state.names.clone(), files.collect(), &state)
     }
 
-    fn of(names: BTreeMap<String, u64>, files: BTreeMap<u64, SimData>, next_file: u64) -> Self {
+    fn of(names: BTreeMap<String, u64>, files: BTreeMap<u64, SimData>, before: &State) -> Self {
         let durable_names = names.clone();
-        let state = State { names, durable_names, files, next_file, ..State::default() };
+        // Random bytes go on: a machine that starts again does not draw the same ones.
+        let (next_file, random) = (before.next_file, before.random);
+        let state = State { names, durable_names, files, next_file, random, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)), holds_lock: false }
     }
 

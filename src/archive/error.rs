@@ -109,6 +109,66 @@ pub enum ArchiveError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// The keys of the box do not fit the archive.
+    #[error("{reason}")]
+    Keys {
+        /// One sentence that says which key, and what to do.
+        reason: String,
+    },
+    /// A call's keys cannot be made or wrapped.
+    #[error("recordings cannot be sealed: {reason}; check the recipients in archive.toml")]
+    Sealing {
+        /// What age or the cipher said.
+        reason: String,
+    },
+    /// Sound is sealed, and no identity was given that opens it.
+    #[error(
+        "call {call} is sealed{given}: give --identity FILE of one of its recipients ({recipients})"
+    )]
+    NoIdentity {
+        /// Whose sound.
+        call: CallId,
+        /// Whether an identity was given, as a part of the sentence.
+        given: &'static str,
+        /// The archive's recipients, public keys.
+        recipients: String,
+    },
+    /// The call's keys were destroyed.
+    #[error("call {call} was erased: nobody can open it any more")]
+    Erased {
+        /// Which call.
+        call: CallId,
+    },
+    /// A key slot is neither a key nor zeros.
+    #[error("the key file of {segment} is damaged at slot {slot}: restore it from a copy")]
+    BadKeySlot {
+        /// Which segment.
+        segment: SegmentId,
+        /// Which slot.
+        slot: u32,
+    },
+    /// A call is under legal hold.
+    #[error("call {call} is under legal hold ({reason}): `callspan release` it first")]
+    Held {
+        /// Which call.
+        call: CallId,
+        /// Why it is held.
+        reason: String,
+    },
+    /// A call that goes on cannot be erased.
+    #[error("call {call} is still going on: erase it when it has ended")]
+    StillOngoing {
+        /// Which call.
+        call: CallId,
+    },
+    /// The log of erasures and holds is damaged.
+    #[error("tombstones is damaged at line {line}: {what}; restore it from a copy")]
+    BadTombstones {
+        /// Which line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A summary record that the index cannot take; our bug, not the archive's.
     #[error("the summary of call {call} is not valid ({reason}): report this as a bug")]
     BadSummary {
@@ -155,6 +215,14 @@ impl ArchiveError {
             Self::BadManifest { .. } => "bad_manifest",
             Self::IndexUnusable { .. } => "index_unusable",
             Self::Index { .. } => "index",
+            Self::Keys { .. } => "keys",
+            Self::Sealing { .. } => "sealing",
+            Self::NoIdentity { .. } => "no_identity",
+            Self::Erased { .. } => "erased",
+            Self::BadKeySlot { .. } => "bad_key_slot",
+            Self::Held { .. } => "held",
+            Self::StillOngoing { .. } => "still_ongoing",
+            Self::BadTombstones { .. } => "bad_tombstones",
             Self::BadSummary { .. } => "bad_summary",
             Self::RecordTooLong { .. } => "record_too_long",
             Self::TooManyRecords { .. } => "too_many_records",
@@ -201,6 +269,9 @@ pub enum SegmentFault {
     /// A record is not the one that the table names.
     #[error("a record is not the one in the table")]
     RecordMismatch,
+    /// A sealed record does not open with the key of its slot.
+    #[error("a sealed record does not open with its key")]
+    RecordSealed,
 }
 
 impl SegmentFault {
@@ -220,6 +291,7 @@ impl SegmentFault {
             Self::RecordChecksum => "record_checksum",
             Self::RecordCompression => "record_compression",
             Self::RecordMismatch => "record_mismatch",
+            Self::RecordSealed => "record_sealed",
         }
     }
 

@@ -97,6 +97,16 @@ impl Batch {
     }
 }
 
+/// STUB replaced by the index branch
+#[derive(Clone, Debug)]
+pub struct IndexKey([u8; 32]);
+impl IndexKey {
+    /// x
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
 /// The open index.
 pub(super) struct Index {
     connection: Connection,
@@ -108,7 +118,7 @@ impl Index {
     ///
     /// # Errors
     /// `Io`, `Index`, `IndexUnusable`.
-    pub fn create(index: &IndexPlace, place: &str) -> Result<Self, ArchiveError> {
+    pub fn create(index: &IndexPlace, place: &str, _key: Option<&IndexKey>) -> Result<Self, ArchiveError> {
         let connection = match index {
             IndexPlace::File(path) => {
                 // SQLite gives its log the mode of the file: numbers and names are private too.
@@ -136,9 +146,9 @@ impl Index {
     ///
     /// # Errors
     /// `IndexUnusable` when it is missing, damaged, or of another version.
-    pub fn open_writer(index: &IndexPlace, place: &str) -> Result<Self, ArchiveError> {
+    pub fn open_writer(index: &IndexPlace, place: &str, _key: Option<&IndexKey>) -> Result<Self, ArchiveError> {
         if *index == IndexPlace::Memory {
-            return Self::create(index, place);
+            return Self::create(index, place, None);
         }
         let opened = Self::open(index, place, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let set = opened.connection.pragma_update(None, "synchronous", "NORMAL");
@@ -150,7 +160,7 @@ impl Index {
     ///
     /// # Errors
     /// `IndexUnusable` when it is missing, damaged, or of another version.
-    pub fn open_reader(index: &IndexPlace, place: &str) -> Result<Self, ArchiveError> {
+    pub fn open_reader(index: &IndexPlace, place: &str, _key: Option<&IndexKey>) -> Result<Self, ArchiveError> {
         Self::open(index, place, OpenFlags::SQLITE_OPEN_READ_ONLY)
     }
 

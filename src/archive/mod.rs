@@ -8,6 +8,10 @@
 //! Sources: docs/archive.md.
 
 pub mod body;
+mod box_keys;
+mod call_keys;
+mod chain;
+mod cipher;
 pub mod disk;
 pub mod disk_os;
 pub mod disk_sim;
@@ -19,23 +23,33 @@ pub mod manifest;
 mod mmap;
 mod open_segment;
 pub mod reader;
+pub mod recipients;
 mod rebuild;
 mod recover;
 mod scan;
+pub mod secret;
 pub mod segment;
+mod sidecar;
+mod unseal;
 pub mod writer;
 
 pub use body::{AudioBatch, AudioBatchWriter, SipEntry};
+pub use box_keys::BoxKeys;
+pub use chain::{Clock, ClockReading};
 pub use disk::{Disk, IndexPlace};
 pub use disk_os::DiskOs;
 pub use disk_sim::DiskSim;
 pub use error::{ArchiveError, SegmentFault};
 pub use index::{IndexedCall, Query};
-pub use manifest::{InitOptions, Protection, init, init_on};
+pub use manifest::{
+    InitOptions, Manifest, Protection, Retention, init, init_on, usable_recipients,
+};
 pub use reader::{Archive, OwnedRecord, Stats};
 pub use rebuild::{Rebuilt, rebuild_index};
 pub use recover::RecoveredSegment;
-pub use segment::{Compression, Record, RecordKind, SegmentId, SegmentState};
+pub use recipients::{ArchiveRecipient, Identities};
+pub use secret::{BoxKey, Secret};
+pub use segment::{Compression, RecordKind, SegmentId, SegmentState};
 pub use writer::{Committed, IndexState, RecordAddress, Recovered, Writer, WriterOptions};
 
 /// The file that makes a directory an archive.

@@ -10,14 +10,19 @@ use std::io;
 use super::SEGMENTS_DIR;
 use super::disk::{Disk, read_vec};
 use super::error::ArchiveError;
-use super::footer::TableEntry;
+use super::chain::{Chain, Contents};
+use super::footer::{TableEntry, encode_table};
 use super::index::{Batch, Index};
 use super::index_row::CallRow;
-use super::open_segment::seal_file;
+use super::merkle::{Hash, sha256};
+use super::open_segment::remove_segment;
 use super::scan::{check_header, read_entry, scan, sealed_table, torn_bytes};
 use super::segment::{
     HEADER_BYTES, RECORD_HEADER_BYTES, RecordKind, SegmentHeader, SegmentId, SegmentState,
+    StoredRecord,
 };
+use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, decode_slot};
+use super::unseal::Unsealer;
 
 /// An unsealed segment that was found and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +54,7 @@ pub(super) fn recover<D: Disk>(
     disk: &mut D,
     archive: [u8; 16],
     segment: SegmentId,
+    chain: &mut Chain,
 ) -> Result<Option<RecoveredSegment>, ArchiveError> {
     let name = segment.open_name();
     let io = |error: io::Error| ArchiveError::io("recover", &name, error);
@@ -59,30 +65,67 @@ pub(super) fn recover<D: Disk>(
     let unused = first_record.iter().all(|byte| *byte == 0);
     if unused && SegmentHeader::decode(&start).is_err() {
         drop(file);
-        remove(disk, &name)?;
+        remove_segment(disk, segment)?;
         return Ok(None);
     }
     check_header(&start, archive, segment)?;
-    // Step 4: whole records are kept, the tail is measured.
-    let mut found = scan(disk, &file, segment, |_| {})?;
+    // Step 4: whole records are kept, the tail is measured. A sealed record without its key is none.
+    let slots = slot_hashes(disk, archive, segment)?;
+    let has_key = |record: &StoredRecord<'_>| {
+        let slot = record.header.seal.map(|seal| seal.slot as usize);
+        slot.is_none_or(|slot| slot < slots.len())
+    };
+    let mut found = scan(disk, &file, segment, has_key)?;
     let cut_bytes = torn_bytes(disk, &file, segment, found.end)?;
     if found.entries.is_empty() && found.damaged.is_empty() {
         drop(file);
-        remove(disk, &name)?;
+        remove_segment(disk, segment)?;
         let (kept_records, damaged) = (0, Vec::new());
         return Ok(Some(RecoveredSegment { segment, kept_records, cut_bytes, damaged }));
     }
-    // Step 5: it is sealed like any other.
-    found.entries.sort_unstable_by_key(|entry| (entry.call, entry.sequence));
-    seal_file(disk, &file, segment, found.end, found.entries.iter())?;
     let kept_records = found.entries.len() as u64;
+    // Step 5: one that lacks only its name gets it.
+    if chain.finish_sealed(disk, &file, segment)? {
+        let (cut_bytes, damaged) = (0, found.damaged);
+        return Ok(Some(RecoveredSegment { segment, kept_records, cut_bytes, damaged }));
+    }
+    // Step 6: any other is sealed as ever.
+    found.entries.sort_unstable_by_key(|entry| (entry.call, entry.sequence));
+    let table = encode_table(found.entries.iter());
+    let (end, leaves) = (found.end, &found.leaves);
+    chain.seal(disk, &file, &Contents { segment, end, table, leaves, slots: &slots })?;
     Ok(Some(RecoveredSegment { segment, kept_records, cut_bytes, damaged: found.damaged }))
 }
 
-fn remove<D: Disk>(disk: &mut D, name: &str) -> Result<(), ArchiveError> {
-    let io = |error| ArchiveError::io("remove", name, error);
-    disk.remove(name).map_err(io)?;
-    disk.sync_dir(SEGMENTS_DIR).map_err(io)
+/// SHA-256 of each slot of a segment's key file, up to the last one that holds a key.
+fn slot_hashes<D: Disk>(
+    disk: &D,
+    archive: [u8; 16],
+    segment: SegmentId,
+) -> Result<Vec<Hash>, ArchiveError> {
+    let name = segment.keys_name();
+    let io = |error: io::Error| ArchiveError::io("recover", &name, error);
+    let file = match disk.open_read(&name) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io(error)),
+    };
+    let header = read_vec(disk, &file, 0, SIDECAR_HEADER_BYTES).map_err(io)?;
+    let Some(header) = SidecarHeader::decode(&header, archive, segment) else {
+        return Ok(Vec::new());
+    };
+    let count = header.slots_in(disk.len_bytes(&file).map_err(io)?);
+    let (mut hashes, mut keys) = (Vec::new(), 0);
+    for number in 0..u32::try_from(count).unwrap_or(u32::MAX) {
+        let len = header.slot_bytes as usize;
+        let slot = read_vec(disk, &file, header.slot_offset(number), len).map_err(io)?;
+        hashes.push(sha256(&[&slot]));
+        if matches!(decode_slot(&slot), SlotBytes::Key(_)) {
+            keys = hashes.len();
+        }
+    }
+    hashes.truncate(keys);
+    Ok(hashes)
 }
 
 /// What reading a segment into the index found.
@@ -98,8 +141,8 @@ pub(super) fn index_segment<D: Disk>(
     disk: &D,
     index: &mut Index,
     archive: [u8; 16],
-    segment: SegmentId,
-    state: SegmentState,
+    (segment, state): (SegmentId, SegmentState),
+    unsealer: &Unsealer,
 ) -> Result<SegmentCounts, ArchiveError> {
     let name = match state {
         SegmentState::Open => segment.open_name(),
@@ -118,7 +161,7 @@ pub(super) fn index_segment<D: Disk>(
     let (entries, end) = if let Some(table) = table {
         table
     } else {
-        let found = scan(disk, &file, segment, |_| {})?;
+        let found = scan(disk, &file, segment, |_| true)?;
         counts.skipped += found.damaged.len() as u64;
         (found.entries, found.end)
     };
@@ -126,7 +169,7 @@ pub(super) fn index_segment<D: Disk>(
         batch.saw(entry.call, segment, entry.sequence);
         counts.records += 1;
         if is_summary(entry.kind) {
-            match read_row(disk, &file, segment, entry) {
+            match read_row(disk, &file, segment, entry, unsealer) {
                 Ok(row) => batch.add_row(row),
                 Err(ArchiveError::Io { op, name, source }) => {
                     return Err(ArchiveError::Io { op, name, source });
@@ -150,7 +193,8 @@ fn read_row<D: Disk>(
     file: &D::File,
     segment: SegmentId,
     entry: &TableEntry,
+    unsealer: &Unsealer,
 ) -> Result<CallRow, ArchiveError> {
-    let record = read_entry(disk, file, segment, entry)?;
+    let record = read_entry(disk, file, segment, entry, unsealer)?;
     CallRow::from_body(entry.call, record.sequence, &record.body)
 }

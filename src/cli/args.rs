@@ -51,9 +51,42 @@ pub enum TypedCommand {
 pub struct InitArgs {
     /// Directory of the new archive; it must not exist, or be empty
     pub archive: PathBuf,
+    /// Seal recordings to this public key (age1…, or an SSH key); may be given more than once
+    #[arg(long, short, value_name = "KEY", conflicts_with = "plaintext")]
+    pub recipient: Vec<String>,
     /// Do not seal what is recorded: whoever can read the files can listen
     #[arg(long)]
     pub plaintext: bool,
+    /// How long calls are kept: a number of days, or none [default: none]
+    #[arg(long, value_name = "DAYS", value_parser = parse_retention)]
+    pub retention: Option<RetentionDays>,
+    /// Where the box's keys are, or are to be made.
+    #[command(flatten)]
+    pub keys: KeyArgs,
+}
+
+/// Where the box's keys are.
+#[derive(Clone, Debug, Default, Args)]
+pub struct KeyArgs {
+    /// The key that signs segments [default: DIR.keys/signing.key beside the archive DIR]
+    #[arg(long, value_name = "FILE")]
+    pub signing_key: Option<PathBuf>,
+    /// The key that opens metadata [default: DIR.keys/box.key beside the archive DIR]
+    #[arg(long, value_name = "FILE")]
+    pub box_key: Option<PathBuf>,
+}
+
+/// Days that calls are kept; `None`: for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetentionDays(pub Option<u32>);
+
+fn parse_retention(text: &str) -> Result<RetentionDays, String> {
+    if text == "none" {
+        return Ok(RetentionDays(None));
+    }
+    let days = text.parse::<u32>().ok().filter(|days| (1..=36_500).contains(days));
+    days.map(|days| RetentionDays(Some(days)))
+        .ok_or_else(|| "give a number of days from 1 to 36500, or none".to_owned())
 }
 
 /// `callspan capture`.
@@ -85,6 +118,9 @@ pub struct RunArgs {
     /// The archive's directory
     #[arg(long, value_name = "DIR")]
     pub archive: Option<PathBuf>,
+    /// Where the box's keys are.
+    #[command(flatten)]
+    pub keys: KeyArgs,
     /// What is kept of a call's media [default: opus]
     #[arg(long, value_name = "WHAT", hide_possible_values = true, long_help = STORE_HELP)]
     pub store: Option<Store>,
@@ -197,6 +233,9 @@ pub struct ExportArgs {
     /// Where to; - is standard output
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
+    /// Opens a sealed recording: the identity of one of its recipients
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
     /// Replace FILE if it exists
     #[arg(long)]
     pub force: bool,
@@ -231,6 +270,9 @@ pub struct ArchiveArg {
     /// The archive's directory (or CALLSPAN_ARCHIVE in the environment)
     #[arg(long = "archive", value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Where the box's keys are.
+    #[command(flatten)]
+    pub keys: KeyArgs,
 }
 
 /// Reads a whole number from `LOW` to `HIGH`, both included.

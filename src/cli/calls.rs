@@ -6,8 +6,8 @@
 //! Sources: none.
 
 use std::io::{self, Write};
-use std::path::Path;
 
+use super::key_files::ArchivePlace;
 use super::output::{self, Failure};
 use super::store::{Store, read_summary};
 use super::table::{Align, Table};
@@ -16,9 +16,9 @@ use crate::archive::Query;
 use crate::call::summary::CallSummary;
 
 /// Lists the calls that match.
-pub fn calls(path: &Path, query: &CallsQuery, json: OutputFormat) -> Result<Exit, Failure> {
+pub fn calls(place: &ArchivePlace, query: &CallsQuery, json: OutputFormat) -> Result<Exit, Failure> {
     let query = read_query(query, jiff::Timestamp::now())?;
-    let calls = Store::open(path)?.calls(&query)?;
+    let calls = Store::open(place)?.calls(&query)?;
     match json {
         OutputFormat::JsonLines => output::to_stdout(|out| {
             calls.iter().try_for_each(|call| writeln!(out, "{}", call.summary_json))

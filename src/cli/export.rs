@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::export_audio::{Extent, SlotPair, Whole};
+use super::key_files::load_identities;
 use super::options::{OPUS_COMPLEXITY, REORDER_WINDOW_MS};
 use super::outfile::{OutFile, write_failure};
 use super::output::{self, Failure};
@@ -34,7 +35,10 @@ const SLOT_SAMPLES: u32 = 960;
 
 /// Exports one call.
 pub fn export(job: &ExportJob) -> Result<Exit, Failure> {
-    let store = Store::open(&job.archive)?;
+    let mut store = Store::open(&job.archive)?;
+    if let Some(identity) = &job.identity {
+        store.unlock(load_identities(identity)?);
+    }
     let call = store.find(&job.call)?;
     match job.format {
         ExportFormat::Opus | ExportFormat::Wav => export_audio(&store, &call, job),

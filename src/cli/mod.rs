@@ -22,6 +22,7 @@ mod export_pcap;
 mod frames;
 mod index;
 mod init;
+mod key_files;
 mod ladder;
 mod outfile;
 mod output;
@@ -35,7 +36,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::archive::Retention;
+
 pub use args::ExportFormat;
+pub use key_files::{ArchivePlace, KeyPaths};
 pub use options::{OutputFormat, RunOptions};
 pub use output::Failure;
 pub use parse::parse;
@@ -79,10 +83,12 @@ pub enum NoCommand {
 }
 
 /// Who can open what a new archive will hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Confidentiality {
     /// Whoever reads the files.
     Plaintext,
+    /// These recipients, age public keys.
+    Sealed(Vec<String>),
 }
 
 /// What to do about an output file that exists.
@@ -112,8 +118,10 @@ pub struct CallsQuery {
 pub struct ExportJob {
     /// Call id, its beginning, or a SIP Call-ID.
     pub call: String,
-    /// The archive's directory.
-    pub archive: PathBuf,
+    /// Which archive.
+    pub archive: ArchivePlace,
+    /// Opens a sealed recording.
+    pub identity: Option<PathBuf>,
     /// What to write.
     pub format: ExportFormat,
     /// Where to; `-` is standard output.
@@ -128,9 +136,11 @@ pub enum Command {
     /// `callspan init`.
     Init {
         /// Directory to make.
-        archive: PathBuf,
+        archive: ArchivePlace,
         /// Who can open it.
         confidentiality: Confidentiality,
+        /// How long calls are kept.
+        retention: Retention,
     },
     /// `callspan capture`.
     Capture {
@@ -148,8 +158,8 @@ pub enum Command {
     },
     /// `callspan calls`.
     Calls {
-        /// The archive's directory.
-        archive: PathBuf,
+        /// Which archive.
+        archive: ArchivePlace,
         /// Which calls.
         query: CallsQuery,
         /// How to print.
@@ -159,8 +169,8 @@ pub enum Command {
     Show {
         /// Call id, its beginning, or a SIP Call-ID.
         call: String,
-        /// The archive's directory.
-        archive: PathBuf,
+        /// Which archive.
+        archive: ArchivePlace,
         /// How to print.
         json: OutputFormat,
     },
@@ -168,8 +178,8 @@ pub enum Command {
     Export(ExportJob),
     /// `callspan index rebuild`.
     IndexRebuild {
-        /// The archive's directory.
-        archive: PathBuf,
+        /// Which archive.
+        archive: ArchivePlace,
     },
 }
 
@@ -199,7 +209,9 @@ pub fn main(words: impl Iterator<Item = OsString>, runner: Runner) -> ExitCode {
 /// Does one command and says how it ended; the reason for anything but 0 is on standard error.
 pub fn run(command: Command, runner: Runner) -> Exit {
     let done = match command {
-        Command::Init { archive, confidentiality } => init::init(&archive, confidentiality),
+        Command::Init { archive, confidentiality, retention } => {
+            init::init(&archive, confidentiality, retention)
+        }
         Command::Capture { interfaces, options } => {
             capture::capture(&interfaces, &options, runner.capture)
         }

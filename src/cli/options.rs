@@ -6,10 +6,10 @@
 //! Sources: RFC 6716 §2.1.1 (Opus bit rates).
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::key_files::ArchivePlace;
 pub use crate::ops::log::LogFormat;
 
 /// What is kept of a call's media.
@@ -59,8 +59,8 @@ pub enum OutputFormat {
 /// Everything that `capture` and `replay` are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunOptions {
-    /// The archive's directory.
-    pub archive: PathBuf,
+    /// Which archive.
+    pub archive: ArchivePlace,
     /// What is kept of the media.
     pub store: Store,
     /// What second 0 of a recording is.

@@ -11,10 +11,16 @@ use std::path::PathBuf;
 use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
 
-use super::args::{ArchiveArg, CaptureArgs, IndexCommand, RunArgs, Typed, TypedCommand};
+use super::args::{
+    ArchiveArg, CaptureArgs, IndexCommand, KeyArgs, RunArgs, Typed, TypedCommand,
+};
 use super::config::{self, Environment};
 use super::options::{self, OutputFormat, RINGS_MAX, RunOptions};
-use super::{CallsQuery, Command, Confidentiality, ExportJob, NoCommand, Overwrite, Usage};
+use super::{
+    ArchivePlace, CallsQuery, Command, Confidentiality, ExportJob, KeyPaths, NoCommand, Overwrite,
+    Usage,
+};
+use crate::archive::Retention;
 use crate::base::limits;
 
 /// Reads the command line, the configuration file it names, and the process's environment.
@@ -52,14 +58,22 @@ pub fn parse_in(
 fn meaning(typed: TypedCommand, environment: Environment<'_>) -> Result<Command, Usage> {
     match typed {
         TypedCommand::Init(init) => {
-            if !init.plaintext {
+            if !init.plaintext && init.recipient.is_empty() {
                 return Err(Usage(
-                    "`callspan init` needs --plaintext: archives sealed to a key are not made by \
-                     this version yet"
+                    "who may listen? give --recipient KEY (`callspan keys new` makes one), or \
+                     --plaintext for an archive that is not sealed"
                         .to_owned(),
                 ));
             }
-            Ok(Command::Init { archive: init.archive, confidentiality: Confidentiality::Plaintext })
+            let confidentiality = if init.plaintext {
+                Confidentiality::Plaintext
+            } else {
+                Confidentiality::Sealed(init.recipient)
+            };
+            let days = init.retention.unwrap_or_default().0;
+            let retention = Retention { days, ..Retention::default() };
+            let archive = place_of(init.archive, init.keys, environment);
+            Ok(Command::Init { archive, confidentiality, retention })
         }
         TypedCommand::Capture(capture) => {
             let CaptureArgs { interface, run } = config::complete(capture, environment)?;
@@ -92,6 +106,7 @@ fn meaning(typed: TypedCommand, environment: Environment<'_>) -> Result<Command,
             archive: archive_of(export.archive, environment)?,
             format: export.format,
             output: export.output,
+            identity: export.identity,
             overwrite: if export.force { Overwrite::Replace } else { Overwrite::Refuse },
         })),
         TypedCommand::Index(IndexCommand::Rebuild(archive)) => {
@@ -104,9 +119,20 @@ const fn format_of(json: bool) -> OutputFormat {
     if json { OutputFormat::JsonLines } else { OutputFormat::Text }
 }
 
-fn archive_of(typed: ArchiveArg, environment: Environment<'_>) -> Result<PathBuf, Usage> {
-    let variable = || environment("CALLSPAN_ARCHIVE").filter(|value| !value.is_empty());
-    typed.dir.or_else(|| variable().map(PathBuf::from)).ok_or_else(no_archive)
+fn archive_of(typed: ArchiveArg, environment: Environment<'_>) -> Result<ArchivePlace, Usage> {
+    let dir = typed.dir.or_else(|| variable("CALLSPAN_ARCHIVE", environment));
+    Ok(place_of(dir.ok_or_else(no_archive)?, typed.keys, environment))
+}
+
+/// An archive and where its keys are: a flag wins over the environment.
+fn place_of(dir: PathBuf, keys: KeyArgs, environment: Environment<'_>) -> ArchivePlace {
+    let signing = keys.signing_key.or_else(|| variable("CALLSPAN_SIGNING_KEY", environment));
+    let box_key = keys.box_key.or_else(|| variable("CALLSPAN_BOX_KEY", environment));
+    ArchivePlace { dir, keys: KeyPaths { signing, box_key } }
+}
+
+fn variable(name: &str, environment: Environment<'_>) -> Option<PathBuf> {
+    environment(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 fn no_archive() -> Usage {
@@ -118,7 +144,10 @@ fn no_archive() -> Usage {
 
 fn run_options(run: RunArgs) -> Result<RunOptions, Usage> {
     Ok(RunOptions {
-        archive: run.archive.ok_or_else(no_archive)?,
+        archive: ArchivePlace {
+            dir: run.archive.ok_or_else(no_archive)?,
+            keys: KeyPaths { signing: run.keys.signing_key, box_key: run.keys.box_key },
+        },
         store: run.store.unwrap_or_default(),
         start: run.start.unwrap_or_default(),
         workers: run.workers.unwrap_or_else(options::default_workers),
@@ -198,7 +227,7 @@ mod tests {
         assert_eq!(
             options,
             RunOptions {
-                archive: "x".into(),
+                archive: ArchivePlace::new("x".as_ref()),
                 store: Store::Opus,
                 start: Start::Answer,
                 workers: options::default_workers(),
@@ -241,7 +270,9 @@ mod tests {
     #[test]
     fn mistakes_are_one_line_that_says_what_to_do() {
         for (line, part) in [
-            ("init x", "needs --plaintext"),
+            ("init x", "--recipient KEY"),
+            ("init x --plaintext --recipient age1x", "cannot be used with"),
+            ("init x --plaintext --retention never", "a number of days"),
             ("replay --archive x", "<FILE>"),
             ("replay a.pcap", "--archive DIR"),
             ("capture --archive x", "--interface IF"),
@@ -268,7 +299,7 @@ mod tests {
         let environment = |name: &str| (name == "CALLSPAN_ARCHIVE").then(|| "calls".into());
         let command = parse_in(words.iter().map(OsString::from), &environment);
         let Ok(Command::Export(job)) = command else { panic!("{command:?}") };
-        assert_eq!((job.archive, job.format), ("calls".into(), ExportFormat::Wav));
+        assert_eq!((job.archive.dir, job.format), ("calls".into(), ExportFormat::Wav));
         assert_eq!(job.overwrite, Overwrite::Refuse);
     }
 

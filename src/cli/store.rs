@@ -5,12 +5,13 @@
 //! Non-goals: searching (the archive's index does it).
 //! Sources: docs/archive.md.
 
-use std::path::Path;
-
 use super::export_audio::SlotPair;
 use super::export_pcap::SipMessage;
+use super::key_files::ArchivePlace;
 use super::output::Failure;
-use crate::archive::{Archive, ArchiveError, AudioBatch, IndexedCall, Query, RecordKind, SipEntry};
+use crate::archive::{
+    Archive, ArchiveError, AudioBatch, Identities, IndexedCall, Query, RecordKind, SipEntry,
+};
 use crate::base::{CallId, Reader};
 use crate::call::summary::CallSummary;
 
@@ -43,10 +44,21 @@ pub fn archive_failure(error: &ArchiveError) -> Failure {
 }
 
 impl Store {
-    /// Opens the archive in the directory `path`.
-    pub fn open(path: &Path) -> Result<Self, Failure> {
-        let archive = Archive::open(path).map_err(|error| archive_failure(&error))?;
-        Ok(Self { archive, place: path.display().to_string() })
+    /// Opens an archive; a sealed one needs its box key.
+    pub fn open(place: &ArchivePlace) -> Result<Self, Failure> {
+        let box_key = place.load_box_key()?;
+        let archive = Archive::open(&place.dir, box_key.as_ref()).map_err(|error| {
+            // Where it was looked for says more than that it is missing.
+            let missing = matches!(error, ArchiveError::Keys { .. }) && box_key.is_none();
+            let wanted = missing.then(|| format!(" (looked for {})", place.box_path().display()));
+            Failure::failed(format_args!("{error}{}", wanted.unwrap_or_default()))
+        })?;
+        Ok(Self { archive, place: place.dir.display().to_string() })
+    }
+
+    /// Adds identities that open sound.
+    pub fn unlock(&mut self, identities: Identities) {
+        self.archive.unlock(identities);
     }
 
     /// Calls that match, oldest first.
