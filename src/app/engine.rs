@@ -18,8 +18,8 @@ use crate::call::summary::{CallSummary, RecordingSummary};
 use crate::cli::options::{Band, Start, Store};
 use crate::cli::report::UnclaimedFlow;
 use crate::cli::{RunError, RunOptions, RunReport};
-use crate::ops::clock;
 use crate::media::{self, MediaSettings, SLOTS_PER_S, VoiceSettings};
+use crate::ops::clock;
 use crate::work::orphans;
 use crate::work::outbox::{Outbox, WhenFull};
 use crate::work::pool::{Overload, Pool, Shared};
@@ -248,12 +248,7 @@ fn known_ids(path: &Path, box_key: &BoxKey) -> Result<KnownIds, ArchiveError> {
 
 /// Calls that were going on when an earlier process was killed are truncated; what they have of
 /// audio is theirs.
-fn truncate_ongoing(
-    path: &Path,
-    box_key: &BoxKey,
-    archive: &ArchiveSender,
-    recovered: &Recovered,
-) {
+fn truncate_ongoing(path: &Path, box_key: &BoxKey, archive: &ArchiveSender, recovered: &Recovered) {
     let reader = Archive::open(path, Some(box_key)).ok();
     for segment in &recovered.segments {
         tracing::warn!(?segment, "an earlier process ended early: its open segment was sealed");

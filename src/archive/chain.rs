@@ -16,7 +16,7 @@ use super::SEGMENTS_DIR;
 use super::checkpoint::{Checkpoint, ClockQuality, SegmentStatement};
 use super::disk::{Disk, read_vec};
 use super::error::ArchiveError;
-use super::footer::{FooterHead, FooterParts, FOOTER_HEAD_BYTES, TRAILER_BYTES, decode_trailer};
+use super::footer::{FOOTER_HEAD_BYTES, FooterHead, FooterParts, TRAILER_BYTES, decode_trailer};
 use super::merkle::{Frontier, Hash, root, sha256};
 use super::open_segment::full_or_io;
 use super::recover::list_segments;

@@ -187,7 +187,8 @@ impl FooterParts<'_> {
 }
 
 fn calls_in(table: &[u8]) -> usize {
-    let calls: Vec<_> = table.chunks_exact(TABLE_ENTRY_BYTES).filter_map(|row| row.get(..8)).collect();
+    let calls: Vec<_> =
+        table.chunks_exact(TABLE_ENTRY_BYTES).filter_map(|row| row.get(..8)).collect();
     calls.chunk_by(|one, next| one == next).count()
 }
 

@@ -118,7 +118,11 @@ impl Index {
     ///
     /// # Errors
     /// `Io`, `Index`, `IndexUnusable`.
-    pub fn create(index: &IndexPlace, place: &str, _key: Option<&IndexKey>) -> Result<Self, ArchiveError> {
+    pub fn create(
+        index: &IndexPlace,
+        place: &str,
+        _key: Option<&IndexKey>,
+    ) -> Result<Self, ArchiveError> {
         let connection = match index {
             IndexPlace::File(path) => {
                 // SQLite gives its log the mode of the file: numbers and names are private too.
@@ -146,7 +150,11 @@ impl Index {
     ///
     /// # Errors
     /// `IndexUnusable` when it is missing, damaged, or of another version.
-    pub fn open_writer(index: &IndexPlace, place: &str, _key: Option<&IndexKey>) -> Result<Self, ArchiveError> {
+    pub fn open_writer(
+        index: &IndexPlace,
+        place: &str,
+        _key: Option<&IndexKey>,
+    ) -> Result<Self, ArchiveError> {
         if *index == IndexPlace::Memory {
             return Self::create(index, place, None);
         }
@@ -160,7 +168,11 @@ impl Index {
     ///
     /// # Errors
     /// `IndexUnusable` when it is missing, damaged, or of another version.
-    pub fn open_reader(index: &IndexPlace, place: &str, _key: Option<&IndexKey>) -> Result<Self, ArchiveError> {
+    pub fn open_reader(
+        index: &IndexPlace,
+        place: &str,
+        _key: Option<&IndexKey>,
+    ) -> Result<Self, ArchiveError> {
         Self::open(index, place, OpenFlags::SQLITE_OPEN_READ_ONLY)
     }
 

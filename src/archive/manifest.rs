@@ -191,10 +191,7 @@ impl Manifest {
     ///
     /// # Errors
     /// `Keys`.
-    pub fn check_box_key(
-        &self,
-        key: Option<&super::secret::BoxKey>,
-    ) -> Result<(), ArchiveError> {
+    pub fn check_box_key(&self, key: Option<&super::secret::BoxKey>) -> Result<(), ArchiveError> {
         let found = key.map(super::secret::BoxKey::fingerprint).unwrap_or_default();
         if self.plaintext || key.is_none() || found == self.box_key {
             return Ok(());

@@ -107,8 +107,9 @@ impl<F> KeyFile<F> {
         let name = self.header.segment.keys_name();
         let first = u32::try_from(self.written()).unwrap_or(u32::MAX);
         let offset = self.header.slot_offset(first);
-        disk.write_at(&self.file, offset, &[IoSlice::new(&self.unwritten)])
-            .map_err(|error| full_or_io(disk, "write", &name, self.unwritten.len() as u64, error))?;
+        disk.write_at(&self.file, offset, &[IoSlice::new(&self.unwritten)]).map_err(|error| {
+            full_or_io(disk, "write", &name, self.unwritten.len() as u64, error)
+        })?;
         disk.sync_data(&self.file).map_err(|error| ArchiveError::io("sync", &name, error))?;
         self.unwritten.clear();
         Ok(())
@@ -289,9 +290,10 @@ impl<F> OpenSegment<F> {
         disk: &mut D,
         chain: &mut Chain,
     ) -> Result<(), ArchiveError> {
-        let slots: &[Hash] = self.keys.as_ref().map_or(&[], |keys| {
-            keys.hashes.get(..keys.written()).unwrap_or_default()
-        });
+        let slots: &[Hash] = self
+            .keys
+            .as_ref()
+            .map_or(&[], |keys| keys.hashes.get(..keys.written()).unwrap_or_default());
         let contents = Contents {
             segment: self.id,
             end: self.end,

@@ -16,11 +16,9 @@ use super::footer::{Footer, decode_trailer};
 use super::index::{Index, IndexKey, IndexedCall, Query};
 use super::manifest::Manifest;
 use super::mmap::map_sealed;
-use super::recover::list_segments;
-use super::scan::{
-    Visit, Wanted, check_entry, check_header, entry_bytes, scan_call, sealed_table,
-};
 use super::recipients::Identities;
+use super::recover::list_segments;
+use super::scan::{Visit, Wanted, check_entry, check_header, entry_bytes, scan_call, sealed_table};
 use super::secret::BoxKey;
 use super::segment::{RecordKind, SegmentId, SegmentState, StoredRecord};
 use super::unseal::{Unsealer, no_box_key};

@@ -8,15 +8,15 @@
 use std::io;
 
 use super::SEGMENTS_DIR;
+use super::chain::{Chain, Contents};
 use super::disk::{Disk, read_vec};
 use super::error::ArchiveError;
-use super::chain::{Chain, Contents};
 use super::footer::{TableEntry, encode_table};
 use super::index::{Batch, Index};
 use super::index_row::CallRow;
 use super::merkle::{Hash, sha256};
 use super::open_segment::remove_segment;
-use super::scan::{check_header, read_entry, scan, sealed_table, torn_bytes};
+use super::scan::{check_entry, check_header, entry_bytes, scan, sealed_table, torn_bytes};
 use super::segment::{
     HEADER_BYTES, RECORD_HEADER_BYTES, RecordKind, SegmentHeader, SegmentId, SegmentState,
     StoredRecord,
@@ -195,6 +195,8 @@ fn read_row<D: Disk>(
     entry: &TableEntry,
     unsealer: &Unsealer,
 ) -> Result<CallRow, ArchiveError> {
-    let record = read_entry(disk, file, segment, entry, unsealer)?;
+    let bytes = entry_bytes(disk, file, segment, entry)?;
+    let record = check_entry(&bytes, entry, segment)?;
+    let record = unsealer.open(disk, segment, entry.offset, &record)?;
     CallRow::from_body(entry.call, record.sequence, &record.body)
 }

@@ -10,12 +10,11 @@ use std::io;
 
 use super::disk::{Disk, read_vec};
 use super::error::{ArchiveError, SegmentFault};
-use super::merkle::{Frontier, leaf_hash};
 use super::footer::{FOOTER_MAGIC, Footer, TRAILER_BYTES, TableEntry, decode_trailer};
-use super::reader::OwnedRecord;
+use super::merkle::{Frontier, leaf_hash};
 use super::segment::{
     HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader, RecordKind, SegmentHeader, SegmentId,
-    decode_record,
+    StoredRecord, decode_record,
 };
 use crate::base::CallId;
 
@@ -154,8 +153,7 @@ pub(super) fn check_header(
 }
 
 /// What is done with each record that was wanted, at its offset.
-pub(super) type Visit<'v> =
-    dyn FnMut(u64, &StoredRecord<'_>) -> Result<(), ArchiveError> + 'v;
+pub(super) type Visit<'v> = dyn FnMut(u64, &StoredRecord<'_>) -> Result<(), ArchiveError> + 'v;
 
 /// Visits the records of one call in an open segment, up to the byte `committed` that its writer
 /// acknowledged; what is wrong before that is damage.
@@ -213,18 +211,6 @@ pub(super) fn check_entry<'a>(
         return Err(SegmentFault::RecordMismatch.at(segment, entry.offset));
     }
     Ok(record)
-}
-
-/// Reads and opens the record of a table's row from a file.
-pub(super) fn read_entry<D: Disk>(
-    disk: &D,
-    file: &D::File,
-    segment: SegmentId,
-    entry: &TableEntry,
-    unsealer: &Unsealer,
-) -> Result<OwnedRecord, ArchiveError> {
-    let bytes = entry_bytes(disk, file, segment, entry)?;
-    unsealer.open(disk, segment, entry.offset, &check_entry(&bytes, entry, segment)?)
 }
 
 /// The bytes where a row says that its record stands.

@@ -266,8 +266,7 @@ impl RecordHeader {
         let end_slot = reader.u32_le()?;
         let counter = reader.u64_le()?;
         let reserved = reserved | reader.u32_le()?;
-        let compression =
-            if flags & FLAG_LZ4 == 0 { Compression::None } else { Compression::Lz4 };
+        let compression = if flags & FLAG_LZ4 == 0 { Compression::None } else { Compression::Lz4 };
         let seal = (flags & FLAG_SEALED != 0).then_some(RecordSeal { slot, counter });
         let packed_len = match seal {
             Some(_) => stored_len.checked_sub(TAG_LEN)?,

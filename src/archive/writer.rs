@@ -136,10 +136,7 @@ impl<D: Disk> Writer<D> {
     /// # Errors
     /// `NotInitialised`, `Locked`, `VersionUnknown`, `BadManifest`, `Keys`, `Sealing`,
     /// `IndexUnusable`, `Full`, `Io`, `Index`. A segment that cannot be read is no error but reported.
-    pub fn open(
-        mut disk: D,
-        options: WriterOptions,
-    ) -> Result<(Self, Recovered), ArchiveError> {
+    pub fn open(mut disk: D, options: WriterOptions) -> Result<(Self, Recovered), ArchiveError> {
         // Step 1: an archive whose keys these are, and nobody else who writes to it.
         let manifest = Manifest::read(&disk)?;
         let WriterOptions { segment_bytes, keys, clock } = options;
@@ -152,8 +149,7 @@ impl<D: Disk> Writer<D> {
         let index = Index::open_writer(&disk.index_place(), &disk.place(), index_key.as_ref())?;
         let mut call_keys = None;
         if !manifest.plaintext {
-            let sealing =
-                Sealing { box_key: box_key.clone(), recipients: manifest.recipients()? };
+            let sealing = Sealing { box_key: box_key.clone(), recipients: manifest.recipients()? };
             call_keys = Some(CallKeys::new(sealing, archive)?);
         }
         let chain = Chain::load(&disk, archive, signing, clock)?;
@@ -416,7 +412,7 @@ impl<D: Disk> Writer<D> {
         if full(self) {
             // "Rotate", step 2; a seal that fails is made up for by the next opening.
             if let Some(open) = self.open.take() {
-                let _counted = self.seal_segment(&open);
+                let _counted = self.seal_segment(open);
                 self.publish();
             }
         }

@@ -16,7 +16,11 @@ use crate::archive::Query;
 use crate::call::summary::CallSummary;
 
 /// Lists the calls that match.
-pub fn calls(place: &ArchivePlace, query: &CallsQuery, json: OutputFormat) -> Result<Exit, Failure> {
+pub fn calls(
+    place: &ArchivePlace,
+    query: &CallsQuery,
+    json: OutputFormat,
+) -> Result<Exit, Failure> {
     let query = read_query(query, jiff::Timestamp::now())?;
     let calls = Store::open(place)?.calls(&query)?;
     match json {

@@ -13,7 +13,8 @@ use crate::archive::rebuild_index;
 
 /// Rebuilds the index.
 pub fn rebuild(place: &ArchivePlace) -> Result<Exit, Failure> {
-    let rebuilt = rebuild_index(&place.dir, place.load_box_key()?.as_ref()).map_err(|error| archive_failure(&error))?;
+    let rebuilt = rebuild_index(&place.dir, place.load_box_key()?.as_ref())
+        .map_err(|error| archive_failure(&error))?;
     output::remark(&format!(
         "index made again: {} calls, {} records in {} segments",
         rebuilt.calls, rebuilt.records, rebuilt.segments

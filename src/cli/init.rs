@@ -46,7 +46,9 @@ pub fn init(
         place.box_path().display()
     ));
     output::remark(&match days {
-        Some(days) => format!("calls are kept for {days} days; `callspan retain` erases older ones"),
+        Some(days) => {
+            format!("calls are kept for {days} days; `callspan retain` erases older ones")
+        }
         None => "calls are kept for good; `--retention DAYS` would set a length".to_owned(),
     });
     Ok(Exit::Done)

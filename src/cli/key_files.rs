@@ -135,8 +135,7 @@ pub fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
@@ -156,8 +155,8 @@ pub fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
 
 fn read(path: &Path, what: &str, flag: &str) -> Result<Zeroizing<String>, Failure> {
     let mut text = Zeroizing::new(String::new());
-    let read = File::open(path)
-        .and_then(|file| file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text));
+    let read =
+        File::open(path).and_then(|file| file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text));
     match read {
         Ok(_) => Ok(text),
         Err(error) => Err(Failure::failed(format_args!(

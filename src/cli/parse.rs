@@ -11,9 +11,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
 
-use super::args::{
-    ArchiveArg, CaptureArgs, IndexCommand, KeyArgs, RunArgs, Typed, TypedCommand,
-};
+use super::args::{ArchiveArg, CaptureArgs, IndexCommand, KeyArgs, RunArgs, Typed, TypedCommand};
 use super::config::{self, Environment};
 use super::options::{self, OutputFormat, RINGS_MAX, RunOptions};
 use super::{

@@ -9,10 +9,9 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-
 use super::export_pcap::SipMessage;
-use super::ladder::{self, LadderMessage, MessageHead};
 use super::key_files::ArchivePlace;
+use super::ladder::{self, LadderMessage, MessageHead};
 use super::output::{self, Failure, printable};
 use super::store::{FoundCall, Store};
 use super::table::{Align, Table};
