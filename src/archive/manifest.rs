@@ -120,7 +120,7 @@ pub fn init_on<D: Disk>(disk: &mut D, options: InitOptions) -> Result<(), Archiv
     let make = |error| ArchiveError::io("create", SEGMENTS_DIR, error);
     disk.create_dir(SEGMENTS_DIR).map_err(make)?;
     disk.sync_dir(SEGMENTS_DIR).map_err(make)?;
-    Index::create(&disk.index_place(), &disk.place())?;
+    Index::create(&disk.index_place(), &disk.place(), None)?;
     // Step 4: archive.toml, durable under another name, then under its own.
     write_manifest(disk, options)
 }

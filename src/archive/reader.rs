@@ -63,7 +63,7 @@ impl Archive {
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
         let disk = DiskOs::new(path);
         let id = Manifest::read(&disk)?.archive_id().unwrap_or_default();
-        let index = Index::open_reader(&disk.index_place(), &disk.place())?;
+        let index = Index::open_reader(&disk.index_place(), &disk.place(), None)?;
         Ok(Self { disk, index, id })
     }
 

@@ -42,7 +42,7 @@ pub fn rebuild_index(path: &Path) -> Result<Rebuilt, ArchiveError> {
     // Step 2: a new index beside the old one.
     let new_name = format!("{INDEX_NAME}.new");
     remove_index(&mut disk, &new_name)?;
-    let mut index = Index::create(&IndexPlace::File(path.join(&new_name)), &disk.place())?;
+    let mut index = Index::create(&IndexPlace::File(path.join(&new_name)), &disk.place(), None)?;
     // Step 3: every segment, in order.
     let mut rebuilt = Rebuilt::default();
     for (segment, state) in list_segments(&disk)? {

@@ -124,7 +124,7 @@ impl<D: Disk> Writer<D> {
         let archive = manifest.archive_id().unwrap_or_default();
         take_lock(&mut disk)?;
         // Step 2: the index.
-        let mut index = Index::open_writer(&disk.index_place(), &disk.place())?;
+        let mut index = Index::open_writer(&disk.index_place(), &disk.place(), None)?;
         let known = index.segments()?;
         let mut recovered = Recovered::default();
         for (segment, state) in list_segments(&disk)? {
