@@ -19,7 +19,13 @@ pub mod disk_sim;
 pub mod error;
 pub mod footer;
 mod index;
+mod index_key;
+mod index_number;
 mod index_row;
+mod index_search;
+#[cfg(test)]
+mod index_tests;
+mod index_write;
 pub mod manifest;
 pub mod merkle;
 mod mmap;
@@ -43,7 +49,11 @@ pub use disk::{Disk, IndexPlace};
 pub use disk_os::DiskOs;
 pub use disk_sim::DiskSim;
 pub use error::{ArchiveError, SegmentFault};
-pub use index::{IndexedCall, Query};
+#[doc(hidden)] // for benches, which fill an index without segments
+pub use index::{Batch as IndexBatch, Index};
+pub use index::{IndexKey, IndexedCall, LogState, Query};
+#[doc(hidden)]
+pub use index_row::CallRow;
 pub use manifest::{
     InitOptions, Manifest, Protection, Retention, init, init_on, usable_recipients,
 };

@@ -183,6 +183,13 @@ const CONFIG_HELP: &str = "Configuration file (TOML); every flag has a key of th
 A flag wins over the file, and the file over the environment: CALLSPAN_ and the flag's name\n\
 in capitals, as in CALLSPAN_COMMIT_INTERVAL. An unknown key is an error.";
 
+/// A mean opinion score, to the thousandth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mos {
+    /// In thousandths.
+    pub milli: i64,
+}
+
 /// `callspan calls`.
 #[derive(Debug, Args)]
 pub struct CallsArgs {
@@ -195,9 +202,27 @@ pub struct CallsArgs {
     /// Calls that began before T
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     pub to: Option<String>,
-    /// Calls whose caller's or callee's number is N, or ends with N
-    #[arg(long, value_name = "N")]
+    /// Calls whose caller's or callee's number is N, or ends with N; 'N*': begins with N
+    #[arg(long, value_name = "N", allow_hyphen_values = true, long_help = NUMBER_HELP)]
     pub number: Option<String>,
+    /// Calls that were talked for S seconds or longer, from the answer to the end
+    #[arg(long, value_name = "S", value_parser = in_range::<u32, 0, 1_000_000_000>)]
+    pub min_seconds: Option<u32>,
+    /// Calls that were talked for S seconds or shorter
+    #[arg(long, value_name = "S", value_parser = in_range::<u32, 0, 1_000_000_000>)]
+    pub max_seconds: Option<u32>,
+    /// Calls with a stream of this codec, as in PCMA or opus
+    #[arg(long, value_name = "NAME")]
+    pub codec: Option<String>,
+    /// Calls whose worst stream has a MOS below X, 0 to 5
+    #[arg(long, value_name = "X", value_parser = mos)]
+    pub mos_below: Option<Mos>,
+    /// Calls whose worst stream has a MOS above X, 0 to 5
+    #[arg(long, value_name = "X", value_parser = mos)]
+    pub mos_above: Option<Mos>,
+    /// Calls with this SIP Call-ID
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+    pub call_id: Option<String>,
     /// At most K calls: the latest ones, still oldest first
     #[arg(long, value_name = "K", value_parser = in_range::<usize, 1, 1_000_000_000>)]
     pub limit: Option<usize>,
@@ -205,6 +230,11 @@ pub struct CallsArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+const NUMBER_HELP: &str = "Calls whose caller's or callee's number is N, or ends with N; 'N*': begins \
+with N\n\n\
++48 22 123 45 67, 0048221234567, 0221234567 and 221234567 find each other, whichever was recorded.\n\
+Names (alice, pbx-12) are found the same way. Quote the star, so that the shell leaves it alone.";
 
 /// `callspan show`.
 #[derive(Debug, Args)]
@@ -287,6 +317,15 @@ where
         .ok_or_else(|| format!("give a whole number from {LOW} to {HIGH}"))
 }
 
+fn mos(text: &str) -> Result<Mos, String> {
+    let read = text.parse::<f64>().ok().filter(|mos| (0.0..=5.0).contains(mos));
+    #[allow(clippy::cast_possible_truncation, reason = "it is at most 5000")]
+    let milli = read.map(|mos| (mos * 1_000.0).round() as i64);
+    milli
+        .map(|milli| Mos { milli })
+        .ok_or_else(|| "give a number from 0 to 5, as in 3.6".to_owned())
+}
+
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| "give an address and a port, as in 127.0.0.1:9464 or [::1]:9464".to_owned())
@@ -308,5 +347,9 @@ mod tests {
         assert_eq!(in_range::<u8, 0, 10>("11"), Err("give a whole number from 0 to 10".to_owned()));
         assert!(in_range::<u8, 0, 10>("1.5").is_err());
         assert!(in_range::<u8, 0, 10>("-1").is_err());
+        assert_eq!(mos("3.6"), Ok(Mos { milli: 3_600 }));
+        for wrong in ["-1", "5.1", "NaN", "good", ""] {
+            assert!(mos(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -109,6 +109,18 @@ pub struct CallsQuery {
     pub to: Option<String>,
     /// `--number`.
     pub number: Option<String>,
+    /// `--min-seconds`.
+    pub seconds_min: Option<u32>,
+    /// `--max-seconds`.
+    pub seconds_max: Option<u32>,
+    /// `--codec`.
+    pub codec: Option<String>,
+    /// `--mos-below`.
+    pub mos_below: Option<args::Mos>,
+    /// `--mos-above`.
+    pub mos_above: Option<args::Mos>,
+    /// `--call-id`.
+    pub call_id: Option<String>,
     /// `--limit`.
     pub limit: Option<usize>,
 }
