@@ -11,7 +11,7 @@
 mod common;
 
 use callspan::archive::{
-    Compression, Disk, DiskOs, DiskSim, InitOptions, Protection, RecordKind, Writer, WriterOptions,
+    BoxKeys, Compression, Disk, DiskOs, DiskSim, InitOptions, RecordKind, Writer, WriterOptions,
     init_on,
 };
 use callspan::base::CallId;
@@ -27,8 +27,9 @@ const RECORDS: usize = 500;
 const AUDIO_BYTES: usize = 4_100;
 
 fn writer<D: Disk>(mut disk: D) -> Writer<D> {
-    init_on(&mut disk, InitOptions { protection: Protection::Plaintext }).expect("an archive");
-    let options = WriterOptions { segment_bytes: 16 << 20 };
+    let keys = BoxKeys::from_random(&[7; 64]).expect("keys");
+    init_on(&mut disk, &InitOptions::plaintext(), &keys).expect("an archive");
+    let options = WriterOptions { segment_bytes: 16 << 20, ..WriterOptions::new(keys) };
     Writer::open(disk, options).expect("a writer").0
 }
 

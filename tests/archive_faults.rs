@@ -1,22 +1,18 @@
 //! The writer over a simulated disk that fills up, fails and is unplugged.
 
+mod archive_common;
+
+use archive_common::{options, simulated as disk};
 use callspan::archive::{
-    ArchiveError, Compression, DiskSim, InitOptions, OwnedRecord, Protection, RecordKind,
-    SegmentFault, SegmentId, Writer, WriterOptions, init_on,
+    ArchiveError, Compression, DiskSim, OwnedRecord, RecordKind, SegmentFault, SegmentId, Writer,
 };
 use callspan::base::CallId;
 
 const CALL: CallId = CallId(0xabc);
 const SEGMENT: &str = "segments/0000000001.open";
 
-fn disk() -> DiskSim {
-    let mut disk = DiskSim::new();
-    init_on(&mut disk, InitOptions { protection: Protection::Plaintext }).expect("init");
-    disk
-}
-
 fn writer(disk: &DiskSim, segment_bytes: u64) -> Writer<DiskSim> {
-    Writer::open(disk.clone(), WriterOptions { segment_bytes }).expect("writer").0
+    Writer::open(disk.clone(), options(segment_bytes)).expect("writer").0
 }
 
 fn append(writer: &mut Writer<DiskSim>, body: &[u8]) -> Result<(), ArchiveError> {
@@ -36,15 +32,15 @@ fn a_tail_torn_at_every_byte_of_the_last_record_is_cut_and_reported() {
     }
     first.commit().expect("commit");
     let whole = disk.bytes(SEGMENT).expect("segment");
-    let last = 64 + 40 + 56; // header, and the spans of the first two records
-    let last_len = 48; // 32, 15 bytes of body, one of padding
+    let last = 64 + 56 + 72; // header, and the spans of the first two records
+    let last_len = 64; // 48, 15 bytes of body, one of padding
     for kept in 0..last_len {
         let mut torn = whole.clone();
         torn[last + kept..].fill(0);
         let image = disk.kill();
         image.plant(SEGMENT, &torn);
         let (reopened, recovered) =
-            Writer::open(image.clone(), WriterOptions { segment_bytes: 4_096 }).expect("reopened");
+            Writer::open(image.clone(), options(4_096)).expect("reopened");
         let segment = recovered.segments.first().expect("one segment");
         // The padding is zero already, so the last byte is no loss.
         let (records, cut) = if kept == last_len - 1 { (3, 0) } else { (2, kept) };
@@ -64,18 +60,18 @@ fn a_flipped_bit_is_named_and_the_records_around_it_stay() {
     }
     first.commit().expect("commit");
     let mut bytes = disk.bytes(SEGMENT).expect("segment");
-    bytes[64 + 40 + 33] ^= 1; // in the second body
+    bytes[64 + 56 + 49] ^= 1; // in the second body
     let image = disk.kill();
     image.plant(SEGMENT, &bytes);
     let (again, recovered) =
-        Writer::open(image.clone(), WriterOptions { segment_bytes: 4_096 }).expect("reopened");
-    assert_eq!(recovered.segments.first().map(|segment| segment.damaged.clone()), Some(vec![104]));
+        Writer::open(image.clone(), options(4_096)).expect("reopened");
+    assert_eq!(recovered.segments.first().map(|segment| segment.damaged.clone()), Some(vec![120]));
     assert_eq!(bodies(&again.read_call(CALL).expect("read")), [b"one", b"six"]);
     drop(again);
     // The same bit of a sealed segment: the table names the record, and reading it says where.
     let sealed = "segments/0000000001.segment";
     let mut bytes = image.bytes(sealed).expect("sealed");
-    bytes[64 + 33] ^= 1;
+    bytes[64 + 49] ^= 1;
     image.plant(sealed, &bytes);
     let error = writer(&image, 4_096).read_call(CALL).unwrap_err();
     match error {
@@ -94,25 +90,26 @@ fn a_payload_that_looks_like_a_record_is_never_taken_for_one() {
     append(&mut first, b"evil").expect("room");
     first.commit().expect("commit");
     // The caller sends the bytes of a whole record as payload, 8-aligned; then it is torn.
-    let inner = disk.bytes(SEGMENT).expect("segment")[64..104].to_vec();
+    let inner = disk.bytes(SEGMENT).expect("segment")[64..120].to_vec();
     let mut payload = inner.clone();
     payload.extend(&inner);
     append(&mut first, &payload).expect("room");
     first.commit().expect("commit");
     let mut bytes = disk.bytes(SEGMENT).expect("segment");
-    bytes[104 + 4] = 0x55; // the outer record's kind
+    bytes[120 + 4] = 0x55; // the outer record's kind
     let image = disk.kill();
     image.plant(SEGMENT, &bytes);
     let (_, recovered) =
-        Writer::open(image, WriterOptions { segment_bytes: 4_096 }).expect("reopened");
+        Writer::open(image, options(4_096)).expect("reopened");
     assert_eq!(recovered.segments.first().map(|segment| segment.kept_records), Some(1));
 }
 
 #[test]
 fn a_full_disk_loses_nothing_committed_and_the_segment_is_sealed_all_the_same() {
     let disk = disk();
-    disk.set_capacity(Some(4_096 + 400)); // one segment, and archive.toml
-    let mut writer = writer(&disk, 4_096);
+    let manifest = disk.bytes("archive.toml").expect("manifest").len() as u64;
+    disk.set_capacity(Some(8_192 + manifest)); // one segment, and archive.toml
+    let mut writer = writer(&disk, 8_192);
     let mut taken = Vec::new();
     let error = loop {
         let body = vec![u8::try_from(taken.len()).expect("few"); 100];
@@ -121,7 +118,7 @@ fn a_full_disk_loses_nothing_committed_and_the_segment_is_sealed_all_the_same() 
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, ArchiveError::Full { needed: 4_096, .. }), "{error}");
+    assert!(matches!(error, ArchiveError::Full { needed: 8_192, .. }), "{error}");
     assert!(taken.len() > 20);
     assert_eq!(writer.buffered_bytes(), 0, "what was taken has been committed");
     assert!(writer.seal().is_ok(), "the footer's room was kept");
@@ -135,7 +132,7 @@ fn a_full_disk_loses_nothing_committed_and_the_segment_is_sealed_all_the_same() 
 
 #[test]
 fn a_disk_that_fills_up_in_the_middle_of_a_commit_keeps_the_records_waiting() {
-    for budget in 0..200 {
+    for budget in 0..230 {
         let disk = disk();
         let mut first = writer(&disk, 4_096);
         append(&mut first, b"committed").expect("room");
@@ -143,16 +140,16 @@ fn a_disk_that_fills_up_in_the_middle_of_a_commit_keeps_the_records_waiting() {
         append(&mut first, &[1; 100]).expect("room");
         append(&mut first, &[2; 20]).expect("room");
         disk.set_write_budget(Some(budget));
-        if budget < 192 {
+        if budget < 224 {
             let error = first.commit().unwrap_err();
-            assert!(matches!(error, ArchiveError::Full { needed: 192, .. }), "{error}");
-            assert_eq!(first.buffered_bytes(), 192);
+            assert!(matches!(error, ArchiveError::Full { needed: 224, .. }), "{error}");
+            assert_eq!(first.buffered_bytes(), 224);
             // A kill now: what was committed is there, and whatever of the rest is whole.
             let (reopened, _) =
-                Writer::open(disk.kill(), WriterOptions { segment_bytes: 4_096 }).expect("opened");
+                Writer::open(disk.kill(), options(4_096)).expect("opened");
             let records = reopened.read_call(CALL).expect("read");
             // Padding is zero on the disk already, so the last bytes need not arrive.
-            let whole = usize::from(budget >= 132) + usize::from(budget >= 136 + 52);
+            let whole = usize::from(budget >= 148) + usize::from(budget >= 152 + 68);
             assert_eq!(records.len(), 1 + whole, "budget {budget}");
             assert_eq!(
                 records.first().map(|record| record.body.as_slice()),
@@ -182,12 +179,12 @@ fn a_failed_sync_ends_the_segment_and_the_records_go_to_a_fresh_one() {
     for seed in 0..20 {
         let image = disk.crash(seed);
         let (reopened, _) =
-            Writer::open(image, WriterOptions { segment_bytes: 4_096 }).expect("opened");
+            Writer::open(image, options(4_096)).expect("opened");
         assert_eq!(bodies(&reopened.read_call(CALL).expect("read")), expected, "seed {seed}");
     }
     let image = disk.kill();
     let (reopened, recovered) =
-        Writer::open(image, WriterOptions { segment_bytes: 4_096 }).expect("opened");
+        Writer::open(image, options(4_096)).expect("opened");
     assert_eq!(recovered.segments.len(), 2, "both were left open");
     assert_eq!(bodies(&reopened.read_call(CALL).expect("read")), expected, "each record once");
 }
@@ -211,7 +208,7 @@ fn a_power_cut_after_any_step_of_any_commit_rotation_or_seal_keeps_what_was_ackn
         let disk = disk();
         let mut acknowledged = Vec::new();
         let mut waiting = Vec::new();
-        let mut writer = writer(&disk, 512);
+        let mut writer = writer(&disk, 4_096);
         disk.stop_after(stop);
         let mut run = || -> Result<(), ArchiveError> {
             for number in 0..30_u8 {
@@ -231,10 +228,10 @@ fn a_power_cut_after_any_step_of_any_commit_rotation_or_seal_keeps_what_was_ackn
             let image = disk.crash(seed);
             // The recovery itself is cut short too, at some step, and then done again.
             image.stop_after(seed * 3);
-            let _cut_short = Writer::open(image.clone(), WriterOptions { segment_bytes: 512 });
+            let _cut_short = Writer::open(image.clone(), options(4_096));
             let image = image.crash(seed + 100);
             let (reopened, _) =
-                Writer::open(image, WriterOptions { segment_bytes: 512 }).expect("opened");
+                Writer::open(image, options(4_096)).expect("opened");
             let read = reopened.read_call(CALL).expect("read");
             let read = bodies(&read);
             assert!(read.len() >= acknowledged.len(), "stop {stop}, seed {seed}");
@@ -252,7 +249,7 @@ fn a_power_cut_after_any_step_of_any_commit_rotation_or_seal_keeps_what_was_ackn
 fn one_writer_at_a_time() {
     let disk = disk();
     let first = writer(&disk, 4_096);
-    let second = Writer::open(disk.clone(), WriterOptions { segment_bytes: 4_096 });
+    let second = Writer::open(disk.clone(), options(4_096));
     assert_eq!(second.map(|_| ()).unwrap_err().label(), "locked");
     drop(first);
     writer(&disk, 4_096);
@@ -282,7 +279,7 @@ fn a_segment_with_a_damaged_header_is_reported_kept_and_no_obstacle() {
     let image = disk.kill();
     image.plant(SEGMENT, &bytes);
     let (mut again, recovered) =
-        Writer::open(image.clone(), WriterOptions { segment_bytes: 4_096 }).expect("opened");
+        Writer::open(image.clone(), options(4_096)).expect("opened");
     assert_eq!((recovered.unreadable, recovered.segments), (vec![SegmentId(1)], vec![]));
     append(&mut again, b"new").expect("room");
     again.commit().expect("commit");

@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use callspan::archive::{
-    self, AudioBatchWriter, Compression, DiskOs, InitOptions, Protection, RecordKind, SipEntry,
-    Writer, WriterOptions,
+    self, AudioBatchWriter, Compression, DiskOs, InitOptions, RecordKind, SipEntry, Writer,
+    WriterOptions,
 };
 use callspan::base::{
     CallId, Channel, Endpoint, EntryKind, PacketEntry, PacketTime, Protocol, rfc3339,
 };
+use callspan::cli::ArchivePlace;
 use callspan::codec::{EncoderSettings, OpusVoiceEncoder};
 use serde_json::{Value, json};
 
@@ -156,9 +157,9 @@ fn raw_packets() -> Vec<u8> {
 /// Three calls: one stored as Opus, one raw, one without a recording.
 fn case() -> Case {
     let case = Case { directory: tempfile::tempdir().expect("a directory") };
-    let protection = Protection::Plaintext;
-    archive::init(&case.archive(), InitOptions { protection }).expect("an archive");
-    let options = WriterOptions { segment_bytes: 1 << 20 };
+    let keys = ArchivePlace::new(&case.archive()).load_or_make().expect("keys");
+    archive::init(&case.archive(), &InitOptions::plaintext(), &keys).expect("an archive");
+    let options = WriterOptions { segment_bytes: 1 << 20, ..WriterOptions::new(keys) };
     let (mut writer, _) = Writer::open(DiskOs::new(&case.archive()), options).expect("a writer");
     let mut put = |call, kind, body: &[u8]| {
         writer.append(call, kind, body, Compression::Lz4).expect("appended");

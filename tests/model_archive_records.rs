@@ -1,9 +1,11 @@
 //! The archive against a map: random appends, commits, rotations, kills and power cuts.
 
+mod archive_common;
+
 use std::collections::BTreeMap;
 
 use callspan::archive::{
-    Compression, DiskSim, InitOptions, Protection, RecordKind, Writer, WriterOptions, init_on,
+    Compression, DiskSim, RecordKind, Writer,
 };
 use callspan::base::CallId;
 use proptest::prelude::*;
@@ -45,8 +47,7 @@ struct Model {
 
 impl Model {
     fn new(segment_bytes: u64) -> Self {
-        let mut disk = DiskSim::new();
-        init_on(&mut disk, InitOptions { protection: Protection::Plaintext }).expect("init");
+        let disk = archive_common::simulated();
         let (acknowledged, waiting) = (Records::new(), Records::new());
         let mut model =
             Self { disk, writer: None, acknowledged, waiting, segment_bytes, appended: 0 };
@@ -59,7 +60,7 @@ impl Model {
     }
 
     fn reopen(&mut self) {
-        let options = WriterOptions { segment_bytes: self.segment_bytes };
+        let options = archive_common::options(self.segment_bytes);
         let (writer, recovered) = Writer::open(self.disk.clone(), options).expect("opened");
         assert!(recovered.segments.iter().all(|segment| segment.damaged.is_empty()));
         self.writer = Some(writer);
@@ -136,7 +137,7 @@ proptest! {
 
     #[test]
     fn the_archive_holds_what_a_map_of_acknowledged_records_holds(
-        segment_bytes in 256..3_000_u64,
+        segment_bytes in 256..6_000_u64,
         steps in prop::collection::vec(step(), 1..120),
     ) {
         let mut model = Model::new(segment_bytes);

@@ -8,7 +8,8 @@
 
 #![allow(dead_code, reason = "each bench uses a part")]
 
-use callspan::archive::{InitOptions, Protection, init};
+use callspan::archive::{InitOptions, init};
+use callspan::cli::ArchivePlace;
 use callspan::base::{Channel, Endpoint, Frame, LinkType, PacketTime};
 use callspan::cli::RunOptions;
 use callspan::cli::options::{Band, LogFormat, OutputFormat, Start, Store};
@@ -183,13 +184,14 @@ pub fn write_pcap(path: &Path, frames: &[(PacketTime, Vec<u8>)]) {
 
 /// A new archive.
 pub fn make_archive(path: &Path) {
-    init(path, InitOptions { protection: Protection::Plaintext }).expect("an archive");
+    let keys = ArchivePlace::new(path).load_or_make().expect("keys");
+    init(path, &InitOptions::plaintext(), &keys).expect("an archive");
 }
 
 /// What `replay` is told when only the archive and the store are given.
 pub fn run_options(archive: &Path, store: Store) -> RunOptions {
     RunOptions {
-        archive: archive.to_owned(),
+        archive: ArchivePlace::new(archive),
         store,
         start: Start::Answer,
         workers: 1,

@@ -263,7 +263,7 @@ impl<D: Disk> Writer<D> {
     /// Bytes that wait for `commit`.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        self.group.bytes.len()
+        usize::try_from(self.group.span_bytes).unwrap_or(usize::MAX)
     }
 
     /// Commits and seals the open segment: at SIGTERM, and at the end of a replay.
