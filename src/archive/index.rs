@@ -22,6 +22,7 @@ use super::INDEX_NAME;
 use super::disk::IndexPlace;
 use super::error::ArchiveError;
 pub use super::index_key::IndexKey;
+use super::index_row::ONGOING;
 pub use super::index_search::Query;
 use super::index_search::{PROBES, Place, Probes, search};
 pub use super::index_write::Batch;
@@ -270,10 +271,11 @@ impl Index {
     /// # Errors
     /// `Index`, `IndexUnusable`.
     pub fn ongoing(&self) -> Result<Vec<IndexedCall>, ArchiveError> {
-        self.calls(&Query { state: Some("ongoing".to_owned()), ..Query::default() })
+        self.calls(&Query { state: Some(ONGOING.to_owned()), ..Query::default() })
     }
 
-    /// Calls of a retention class that ended before this time, those that ended first before others.
+    /// Calls of a retention class that ended before this time, those that ended first before others;
+    /// none that goes on, and none that was purged.
     ///
     /// # Errors
     /// `Index`, `IndexUnusable`.
@@ -281,6 +283,26 @@ impl Index {
         const SQL: &str = "SELECT call FROM calls INDEXED BY calls_by_class
             WHERE class = ?1 AND ended_ns < ?2 ORDER BY ended_ns";
         self.call_ids(SQL, params![class, ended_ns])
+    }
+
+    /// Retention classes of the calls that [`Index::ended_before`] can list, in order; the default
+    /// is the empty one.
+    ///
+    /// # Errors
+    /// `Index`, `IndexUnusable`.
+    pub fn classes(&self) -> Result<Vec<String>, ArchiveError> {
+        // From one class to the next by the index: `DISTINCT` would read a row a call.
+        const SQL: &str = "WITH RECURSIVE found(class) AS (
+              SELECT min(class) FROM calls INDEXED BY calls_by_class WHERE ended_ns IS NOT NULL
+              UNION ALL SELECT (SELECT min(calls.class) FROM calls INDEXED BY calls_by_class
+                WHERE calls.class > found.class AND ended_ns IS NOT NULL)
+              FROM found WHERE found.class IS NOT NULL)
+            SELECT class FROM found WHERE class IS NOT NULL";
+        let read = || {
+            let mut statement = self.connection.prepare_cached(SQL)?;
+            statement.query_map([], |row| row.get(0))?.collect()
+        };
+        self.map("read", read())
     }
 
     /// Calls that were taken out.

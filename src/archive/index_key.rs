@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use zeroize::{Zeroize, Zeroizing};
 
 /// A key for SQLCipher, used as it is: no passphrase, nothing to derive it from.
+#[derive(Clone)]
 pub struct IndexKey([u8; 32]);
 
 impl IndexKey {

@@ -20,7 +20,8 @@ pub struct CallRow {
     pub sequence: u32,
     /// First packet.
     pub started_ns: i64,
-    /// End, if it has one.
+    /// End; none while it goes on. Of a call whose end nobody saw: the last that is known of it, so
+    /// that retention never waits for it.
     pub ended_ns: Option<i64>,
     /// From the answer to the end; none before the end, and of a call that nobody answered.
     pub duration_ms: Option<i64>,
@@ -41,6 +42,9 @@ pub struct CallRow {
     /// The body of the record.
     pub json: String,
 }
+
+/// State of a call that goes on.
+pub(super) const ONGOING: &str = "ongoing";
 
 #[derive(Deserialize)]
 struct Searchable {
@@ -76,6 +80,8 @@ struct Party {
 struct Recording {
     #[serde(default)]
     started_at: Option<String>,
+    #[serde(default)]
+    seconds: f64,
 }
 
 #[derive(Deserialize)]
@@ -98,13 +104,12 @@ impl CallRow {
             serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
         let started_ns = time_ns(&fields.started_at)
             .ok_or_else(|| bad("started_at is no RFC 3339 time".to_owned()))?;
-        let ended_ns = fields.ended_at.as_deref().and_then(time_ns);
         Ok(Self {
             call,
             sequence,
             started_ns,
-            ended_ns,
-            duration_ms: fields.duration_ms(ended_ns),
+            ended_ns: fields.ended_ns(started_ns),
+            duration_ms: fields.duration_ms(),
             mos_milli: fields.streams.iter().filter_map(|stream| mos_milli(stream.mos?)).min(),
             codecs: codecs(&fields.streams),
             state: fields.state,
@@ -118,7 +123,22 @@ impl CallRow {
 }
 
 impl Searchable {
-    fn duration_ms(&self, ended_ns: Option<i64>) -> Option<i64> {
+    fn ended_ns(&self, started_ns: i64) -> Option<i64> {
+        if self.state == ONGOING {
+            return None;
+        }
+        // A call of a process that was killed is `truncated` and has no end: its sound has one.
+        let last_known = || {
+            let zero = self.recording.started_at.as_deref().or(self.answered_at.as_deref());
+            #[allow(clippy::cast_possible_truncation, reason = "a cast of a float saturates")]
+            let sound_ns = (self.recording.seconds.max(0.0) * 1e9) as i64;
+            zero.and_then(time_ns).unwrap_or(started_ns).saturating_add(sound_ns)
+        };
+        Some(self.ended_at.as_deref().and_then(time_ns).unwrap_or_else(last_known))
+    }
+
+    fn duration_ms(&self) -> Option<i64> {
+        let ended_ns = self.ended_at.as_deref().and_then(time_ns);
         // The answer of a call that was joined while it went on was never seen.
         let joined = (self.origin != "invite").then_some(self.recording.started_at.as_deref());
         let answered = self.answered_at.as_deref().or(joined.flatten());
@@ -160,7 +180,7 @@ mod tests {
     fn a_summary_without_a_start_is_refused() {
         let row = read(r#"{"started_at":"2026-11-24T01:00:00.5Z","state":"ended","x":[1]}"#);
         assert_eq!(row.started_ns % 1_000_000_000, 500_000_000);
-        assert_eq!((row.ended_ns, row.sip_call_ids.len(), row.sequence), (None, 0, 3));
+        assert_eq!((row.sip_call_ids.len(), row.sequence), (0, 3));
         assert_eq!((row.duration_ms, row.mos_milli), (None, None));
         assert_eq!((&*row.class, &*row.codecs), ("", ""));
         for bad in
@@ -181,6 +201,21 @@ mod tests {
         );
         assert_eq!((row.duration_ms, row.mos_milli), (Some(54_750), Some(3_200)));
         assert_eq!((&*row.codecs, &*row.class), ("OPUS PCMA", "trading"));
+    }
+
+    #[test]
+    fn a_call_that_was_cut_off_ends_with_its_sound_and_one_that_goes_on_has_no_end() {
+        let json = |state: &str, more: &str| {
+            format!(r#"{{"started_at":"1970-01-01T00:00:01Z","state":"{state}"{more}}}"#)
+        };
+        let answered = r#","answered_at":"1970-01-01T00:00:03Z","recording":{"seconds":2.5}"#;
+        assert_eq!(read(&json("truncated", answered)).ended_ns, Some(5_500_000_000));
+        assert_eq!(read(&json("truncated", answered)).duration_ms, None, "nobody saw its end");
+        assert_eq!(read(&json("truncated", "")).ended_ns, Some(1_000_000_000));
+        let ended = r#","ended_at":"1970-01-01T00:00:04Z""#.to_owned() + "\"";
+        assert_eq!(read(&json("ended", &ended)).ended_ns, Some(4_000_000_000));
+        assert_eq!(read(&json("ongoing", answered)).ended_ns, None);
+        assert_eq!(read(&json("ongoing", &ended)).ended_ns, None);
     }
 
     #[test]

@@ -137,17 +137,32 @@ fn retention_finds_what_ended_long_ago() {
         );
         CallRow::from_body(CallId(call), 0, json.as_bytes()).expect("valid")
     };
-    let rows = vec![ended(1, 9, ""), ended(2, 3, ""), ended(3, 1, "long"), row(4, 0, 1, "")];
+    let going = r#"{"started_at":"1970-01-01T00:00:00Z","state":"ongoing","retention_class":"x"}"#;
+    let cut = going.replace("ongoing", "truncated").replace('x', "cut");
+    let rows = vec![
+        ended(1, 9, ""),
+        ended(2, 3, ""),
+        ended(3, 1, "long"),
+        row(4, 0, 1, ""),
+        CallRow::from_body(CallId(5), 0, going.as_bytes()).expect("valid"),
+        CallRow::from_body(CallId(6), 0, cut.as_bytes()).expect("valid"),
+    ];
+    assert_eq!(index_of(Vec::new()).classes().expect("read"), [""; 0]);
     let mut index = index_of(rows);
+    assert_eq!(index.classes().expect("read"), ["", "cut", "long"]);
     let before = |index: &Index, second: i64, class: &str| {
         index.ended_before(second * 1_000_000_000, class).expect("read")
     };
     assert_eq!(before(&index, 9, ""), [CallId(2)]);
     assert_eq!(before(&index, 10, ""), [CallId(2), CallId(1)]);
     assert_eq!(before(&index, 10, "long"), [CallId(3)]);
+    assert_eq!(before(&index, 10, "x"), [], "it goes on");
+    assert_eq!(before(&index, 10, "cut"), [CallId(6)], "nobody saw its end, but it is over");
     index.purge(CallId(2), "{}", 0).expect("purged");
     assert_eq!(before(&index, 10, ""), [CallId(1)]);
-    assert_eq!(index.calls_of_segment(SegmentId(1)).expect("read").len(), 4);
+    index.purge(CallId(3), "{}", 0).expect("purged");
+    assert_eq!(index.classes().expect("read"), ["", "cut"]);
+    assert_eq!(index.calls_of_segment(SegmentId(1)).expect("read").len(), 6);
 }
 
 fn holds(directory: &Path, wanted: &str) -> bool {
@@ -305,12 +320,52 @@ fn summary(call: &Call) -> String {
     .to_string()
 }
 
+fn digits(text: &str) -> Option<String> {
+    let kept: String = text.chars().filter(|letter| !"+ -()".contains(*letter)).collect();
+    (!text.is_empty() && kept.bytes().all(|byte| byte.is_ascii_digit())).then_some(kept)
+}
+
+/// The digits after the country code, if that is whole and something follows.
+fn national(full: &str) -> &str {
+    let country = ["48", "49", "353", "1"].into_iter().find(|code| full.starts_with(code));
+    full.get(country.map_or(full.len(), str::len)..).unwrap_or("")
+}
+
+/// As `number_fits`, for what was typed before a star.
+fn begins(typed: &str, number: &str) -> bool {
+    let (Some(wanted), Some(found)) = (digits(typed), digits(number)) else {
+        return !typed.is_empty() && number.starts_with(typed);
+    };
+    let full = if number.starts_with('+') { Some(&*found) } else { found.strip_prefix("00") };
+    let country_typed = typed.starts_with('+') || wanted.starts_with("00");
+    match (country_typed, full) {
+        (true, Some(full)) => {
+            full.starts_with(if typed.starts_with('+') { &wanted } else { &wanted[2..] })
+        }
+        (true, None) => {
+            let full = if typed.starts_with('+') { &*wanted } else { &wanted[2..] };
+            let part = national(full);
+            let spelled = [full.to_owned(), part.to_owned(), format!("0{part}")];
+            !part.is_empty() && spelled.iter().any(|text| found.starts_with(text))
+        }
+        (false, Some(full)) => match wanted.strip_prefix('0') {
+            Some(part) => !part.is_empty() && national(full).starts_with(part),
+            None => full.starts_with(&wanted) || national(full).starts_with(&wanted),
+        },
+        (false, None) => {
+            let trunk = |text: &str| text.strip_prefix('0').map_or(text.to_owned(), str::to_owned);
+            found.starts_with(&wanted)
+                || (wanted != "0" && trunk(&found).starts_with(&trunk(&wanted)))
+        }
+    }
+}
+
 /// What is asked of numbers, told apart from how the index stores them.
 fn number_fits(typed: &str, number: &str) -> bool {
-    let digits = |text: &str| -> Option<String> {
-        let kept: String = text.chars().filter(|letter| !"+ -()".contains(*letter)).collect();
-        (!kept.is_empty() && kept.bytes().all(|byte| byte.is_ascii_digit())).then_some(kept)
-    };
+    if let Some(beginning) = typed.strip_suffix('*') {
+        return begins(beginning, number);
+    }
+    let digits = |text: &str| digits(text).filter(|kept| !kept.is_empty());
     let (Some(wanted), Some(found)) = (digits(typed), digits(number)) else {
         return !typed.is_empty() && number.ends_with(typed.trim_start_matches('*'));
     };
@@ -319,10 +374,6 @@ fn number_fits(typed: &str, number: &str) -> bool {
             return Some(digits.to_owned());
         }
         digits.strip_prefix("00").filter(|rest| rest.len() > 6).map(str::to_owned)
-    };
-    let national = |full: &str| -> String {
-        let country = ["48", "49", "353", "1"].into_iter().find(|code| full.starts_with(code));
-        full.get(country.map_or(0, str::len)..).unwrap_or("").to_owned()
     };
     match (full(typed, &wanted), full(number, &found)) {
         (Some(wanted), Some(found)) => wanted == found,
@@ -379,7 +430,9 @@ fn queries() -> impl Strategy<Value = Query> {
         let letters: Vec<char> = number.chars().collect();
         letters.iter().skip(letters.len().saturating_sub(kept)).collect::<String>()
     });
-    let typed = prop_oneof![numbers(), end];
+    let beginning = (numbers(), 0_usize..14)
+        .prop_map(|(number, kept)| number.chars().take(kept).chain(['*']).collect::<String>());
+    let typed = prop_oneof![numbers(), end, beginning];
     let at_ns = || {
         prop::option::weighted(0.3, (0_i64..50).prop_map(|s| (1_800_000_000 + s) * 1_000_000_000))
     };
