@@ -151,8 +151,7 @@ fn number_cases(calls: &[Call]) -> Vec<Case> {
     let number = middle.expect("a third of them").caller.clone();
     let national = number.trim_start_matches("+48").to_owned();
     let same = move |call: &Call| {
-        let known = ["+48", "0"].iter().any(|front| call.caller == format!("{front}{national}"));
-        known
+        ["+48", "0"].iter().any(|front| call.caller == format!("{front}{national}"))
     };
     let (same_too, trunk) = (same.clone(), number.replace("+48", "0"));
     let ends = |end: &'static str| {

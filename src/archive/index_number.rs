@@ -140,7 +140,8 @@ fn ranges_of_beginning(typed: &str) -> Vec<KeyRange> {
     let international =
         if text.starts_with('+') { Some(&*digits) } else { digits.strip_prefix("00") };
     let mut ranges = Vec::new();
-    if !digits.is_empty() {
+    // A plus begins a country code: `+4*` asks for no national number that begins with 4.
+    if !digits.is_empty() && !text.starts_with('+') {
         ranges.push(begins(format!("f{digits}")));
     }
     if let Some(international) = international {
@@ -200,14 +201,23 @@ fn split_country(digits: &str) -> Option<(&str, &str)> {
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) || digits.starts_with('0') {
         return None;
     }
-    let country_len = match digits.get(..2)? {
-        "20" | "27" | "36" | "39" | "40" | "41" | "81" | "82" | "84" | "86" | "98" => 2,
-        "30" | "31" | "32" | "33" | "34" => 2,
-        "43" | "44" | "45" | "46" | "47" | "48" | "49" => 2,
-        "51" | "52" | "53" | "54" | "55" | "56" | "57" | "58" => 2,
-        "60" | "61" | "62" | "63" | "64" | "65" | "66" => 2,
-        "90" | "91" | "92" | "93" | "94" | "95" => 2,
-        two if two.starts_with(['1', '7']) => 1,
+    let two: u8 = digits.get(..2)?.parse().ok()?;
+    let country_len = match two {
+        10..=19 | 70..=79 => 1,
+        20
+        | 27
+        | 30..=34
+        | 36
+        | 39..=41
+        | 43..=49
+        | 51..=58
+        | 60..=66
+        | 81
+        | 82
+        | 84
+        | 86
+        | 90..=95
+        | 98 => 2,
         _ => COUNTRY_DIGITS_MAX,
     };
     let (country, national) = digits.split_at_checked(country_len)?;
@@ -297,6 +307,10 @@ mod tests {
         for typed in ["022*", "22*", "0*", "+4822*", "004822*"] {
             assert!(finds(typed, "0221234567"), "{typed}");
         }
+        assert!(
+            !finds("+48*", "48221") && finds("+4822*", "48221"),
+            "a plus begins a country code"
+        );
         assert!(finds("022*", "221234567") && finds("22*", "221234567"));
     }
 

@@ -212,10 +212,10 @@ mod tests {
         assert_eq!(read(&json("truncated", answered)).ended_ns, Some(5_500_000_000));
         assert_eq!(read(&json("truncated", answered)).duration_ms, None, "nobody saw its end");
         assert_eq!(read(&json("truncated", "")).ended_ns, Some(1_000_000_000));
-        let ended = r#","ended_at":"1970-01-01T00:00:04Z""#.to_owned() + "\"";
-        assert_eq!(read(&json("ended", &ended)).ended_ns, Some(4_000_000_000));
+        let ended = r#","ended_at":"1970-01-01T00:00:04Z""#;
+        assert_eq!(read(&json("ended", ended)).ended_ns, Some(4_000_000_000));
         assert_eq!(read(&json("ongoing", answered)).ended_ns, None);
-        assert_eq!(read(&json("ongoing", &ended)).ended_ns, None);
+        assert_eq!(read(&json("ongoing", ended)).ended_ns, None);
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(super) fn search(
     if wanted.conditions.is_empty() {
         return wanted.walk(connection, usize::MAX).map(|walked| walked.found);
     }
-    if let Some(found) = wanted.from_known(connection, probes.few)? {
+    if let Some(found) = wanted.known_to_fit(connection, probes.few, 0)? {
         return Ok(found);
     }
     if query.limit.is_some() {
@@ -93,7 +93,7 @@ pub(super) fn search(
         if walked.is_done {
             return Ok(walked.found);
         }
-        if let Some(found) = wanted.from_known(connection, probes.many)? {
+        if let Some(found) = wanted.known_to_fit(connection, probes.many, probes.walk_rows)? {
             return Ok(found);
         }
     }
@@ -119,28 +119,29 @@ impl Wanted {
     fn read(query: &Query) -> Option<Self> {
         // `to_ns` is exclusive; without it even the last nanosecond there is belongs to the list.
         let last_ns = query.to_ns.map_or(Some(i64::MAX), |to_ns| to_ns.checked_sub(1))?;
+        // In this order they are read and checked: numbers take the longest.
         let mut conditions = Vec::new();
         if let Some(text) = &query.sip_call_id {
             conditions.push(Condition::SipCallId(text.clone()));
-        }
-        if let Some(text) = &query.number {
-            conditions.push(Condition::Number(NumberPattern::new(text)));
         }
         if query.duration_ms_min.is_some() || query.duration_ms_max.is_some() {
             let least = query.duration_ms_min.unwrap_or(0);
             let most = query.duration_ms_max.unwrap_or(i64::MAX);
             conditions.push(Condition::Duration { least, most });
         }
+        if let Some(name) = &query.codec {
+            conditions.push(Condition::Codec(name.to_uppercase()));
+        }
         if query.mos_milli_below.is_some() || query.mos_milli_above.is_some() {
             let least = query.mos_milli_above.map_or(i64::MIN, |above| above.saturating_add(1));
             let most = query.mos_milli_below.map_or(i64::MAX, |below| below.saturating_sub(1));
             conditions.push(Condition::Mos { least, most });
         }
-        if let Some(name) = &query.codec {
-            conditions.push(Condition::Codec(name.to_uppercase()));
-        }
         if let Some(state) = &query.state {
             conditions.push(Condition::State(state.clone()));
+        }
+        if let Some(text) = &query.number {
+            conditions.push(Condition::Number(NumberPattern::new(text)));
         }
         let limit = query.limit.and_then(|limit| usize::try_from(limit).ok());
         Some(Self {
@@ -152,14 +153,18 @@ impl Wanted {
     }
 
     /// Step 1 and 2: the answer from conditions that at most `most` calls meet, if there is one.
-    fn from_known(
+    /// `enough`: when no more are left, they are checked one by one, and no other table is read.
+    fn known_to_fit(
         &self,
         connection: &Connection,
         most: usize,
+        enough: usize,
     ) -> rusqlite::Result<Option<Vec<Place>>> {
         let (mut shared, mut others) = (None::<Vec<Place>>, Vec::new());
         for condition in &self.conditions {
-            let Some(mut places) = condition.probe(connection, most)? else {
+            let is_enough = shared.as_ref().is_some_and(|places| places.len() <= enough);
+            let known = if is_enough { None } else { condition.probe(connection, most)? };
+            let Some(mut places) = known else {
                 others.push(condition);
                 continue;
             };
@@ -179,9 +184,7 @@ impl Wanted {
             places.truncate(self.limit);
             return Ok(Some(places));
         }
-        const SQL: &str = "SELECT duration_ms, mos_milli, state, codecs, caller_number,
-            callee_number FROM calls WHERE started_ns = ?1 AND call = ?2";
-        let mut statement = connection.prepare_cached(SQL)?;
+        let mut statement = connection.prepare_cached(ONE)?;
         let mut found = Vec::new();
         for place in places {
             if found.len() >= self.limit {
@@ -311,6 +314,9 @@ fn with_sip_call_id(connection: &Connection, text: &str) -> rusqlite::Result<Vec
     Ok(places)
 }
 
+/// The columns from `duration_ms` on are those that [`Condition::fits`] reads.
+const ONE: &str = "SELECT duration_ms, mos_milli, state, codecs, caller_number, callee_number
+    FROM calls WHERE started_ns = ?1 AND call = ?2";
 const NUMBERS: &str =
     "SELECT started_ns, call FROM numbers WHERE text >= ?1 AND text < ?2 LIMIT ?3";
 const DURATIONS: &str = "SELECT started_ns, call FROM calls INDEXED BY calls_by_duration

@@ -169,30 +169,30 @@ impl Old {
         connection
             .prepare_cached("DELETE FROM calls WHERE started_ns = ?1 AND call = ?2")?
             .execute(place)?;
-        const NUMBER: &str =
-            "DELETE FROM numbers WHERE text = ?1 AND started_ns = ?2 AND call = ?3";
         for number in [&self.caller_number, &self.callee_number] {
             for text in number_keys(number) {
-                let mut delete = connection.prepare_cached(NUMBER)?;
+                let mut delete = connection.prepare_cached(DELETE_NUMBER)?;
                 delete.execute(params![text, self.started_ns, key])?;
             }
         }
-        const CODEC: &str = "DELETE FROM codecs WHERE name = ?1 AND started_ns = ?2 AND call = ?3";
         for name in self.codecs.split(' ') {
-            let mut delete = connection.prepare_cached(CODEC)?;
+            let mut delete = connection.prepare_cached(DELETE_CODEC)?;
             delete.execute(params![name, self.started_ns, key])?;
         }
         let mut read = connection.prepare_cached("SELECT json FROM summaries WHERE id = ?1")?;
         let json: String = read.query_row([self.summary], |row| row.get(0))?;
-        const CALL_ID: &str =
-            "DELETE FROM sip_call_ids WHERE hash = ?1 AND started_ns = ?2 AND call = ?3";
         for text in sip_call_ids_in(&json) {
-            let mut delete = connection.prepare_cached(CALL_ID)?;
+            let mut delete = connection.prepare_cached(DELETE_CALL_ID)?;
             delete.execute(params![sip_call_id_key(&text), self.started_ns, key])?;
         }
         Ok(())
     }
 }
+
+const DELETE_NUMBER: &str = "DELETE FROM numbers WHERE text = ?1 AND started_ns = ?2 AND call = ?3";
+const DELETE_CODEC: &str = "DELETE FROM codecs WHERE name = ?1 AND started_ns = ?2 AND call = ?3";
+const DELETE_CALL_ID: &str =
+    "DELETE FROM sip_call_ids WHERE hash = ?1 AND started_ns = ?2 AND call = ?3";
 
 /// The Call-IDs of a summary; none of one that cannot be read.
 pub(super) fn sip_call_ids_in(json: &str) -> Vec<String> {
