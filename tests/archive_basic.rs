@@ -10,11 +10,10 @@ mod archive_common;
 
 use archive_common::{keys, options, reader, reader as open_reader};
 use callspan::archive::{
-    Archive, ArchiveError, Compression, DiskOs, IndexedCall, InitOptions, Query, RecordKind, Writer,
-    init, rebuild_index,
+    Archive, ArchiveError, Compression, DiskOs, IndexedCall, InitOptions, Query, RecordKind,
+    Writer, init, rebuild_index,
 };
 use callspan::base::CallId;
-
 
 fn summary(number: &str, second: u32, state: &str) -> Vec<u8> {
     format!(
@@ -75,7 +74,10 @@ fn records_are_readable_after_commit_and_after_seal() {
 fn init_makes_a_private_directory_once_and_takes_no_directory_of_others() {
     let dir = tempfile::tempdir().expect("directory");
     let path = dir.path().join("a/b");
-    assert_eq!(Archive::open(&path, Some(&keys().box_key)).err().map(|error| error.label()), Some("not_initialised"));
+    assert_eq!(
+        Archive::open(&path, Some(&keys().box_key)).err().map(|error| error.label()),
+        Some("not_initialised")
+    );
     init(&path, &InitOptions::plaintext(), &keys()).expect("init");
     let mode = fs::metadata(&path).expect("directory").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
@@ -83,13 +85,16 @@ fn init_makes_a_private_directory_once_and_takes_no_directory_of_others() {
         let mode = fs::metadata(path.join(name)).expect("file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
-    assert_eq!(init(&path, &InitOptions::plaintext(), &keys()).unwrap_err().label(), "already_initialised");
+    assert_eq!(
+        init(&path, &InitOptions::plaintext(), &keys()).unwrap_err().label(),
+        "already_initialised"
+    );
     // An `init` that was killed before archive.toml is taken up again.
     fs::remove_file(path.join("archive.toml")).expect("removed");
     init(&path, &InitOptions::plaintext(), &keys()).expect("init again");
     let toml = fs::read_to_string(path.join("archive.toml")).expect("text");
-    assert!(toml.contains("plaintext = true") && toml.contains("format = 1"), "{toml}");
-    fs::write(path.join("archive.toml"), toml.replace("format = 1", "format = 9")).expect("write");
+    assert!(toml.contains("plaintext = true") && toml.contains("format = 2"), "{toml}");
+    fs::write(path.join("archive.toml"), toml.replace("format = 2", "format = 9")).expect("write");
     let error = Archive::open(&path, Some(&keys().box_key)).err().expect("another format");
     assert!(matches!(error, ArchiveError::VersionUnknown { found: 9, .. }), "{error}");
     let error = init(dir.path(), &InitOptions::plaintext(), &keys()).unwrap_err();
@@ -184,7 +189,8 @@ fn an_index_that_is_missing_damaged_or_of_another_version_names_the_command() {
         if let Some(bytes) = bytes {
             fs::write(&index, bytes).expect("written");
         }
-        let by_reader = Archive::open(&path, Some(&keys().box_key)).err().expect("unusable").to_string();
+        let by_reader =
+            Archive::open(&path, Some(&keys().box_key)).err().expect("unusable").to_string();
         let options = options(4_096);
         let by_writer = Writer::open(DiskOs::new(&path), options).err().expect("unusable");
         let command = format!("run `callspan index rebuild --archive {}`", path.display());

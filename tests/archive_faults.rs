@@ -39,8 +39,7 @@ fn a_tail_torn_at_every_byte_of_the_last_record_is_cut_and_reported() {
         torn[last + kept..].fill(0);
         let image = disk.kill();
         image.plant(SEGMENT, &torn);
-        let (reopened, recovered) =
-            Writer::open(image.clone(), options(4_096)).expect("reopened");
+        let (reopened, recovered) = Writer::open(image.clone(), options(4_096)).expect("reopened");
         let segment = recovered.segments.first().expect("one segment");
         // The padding is zero already, so the last byte is no loss.
         let (records, cut) = if kept == last_len - 1 { (3, 0) } else { (2, kept) };
@@ -63,8 +62,7 @@ fn a_flipped_bit_is_named_and_the_records_around_it_stay() {
     bytes[64 + 56 + 49] ^= 1; // in the second body
     let image = disk.kill();
     image.plant(SEGMENT, &bytes);
-    let (again, recovered) =
-        Writer::open(image.clone(), options(4_096)).expect("reopened");
+    let (again, recovered) = Writer::open(image.clone(), options(4_096)).expect("reopened");
     assert_eq!(recovered.segments.first().map(|segment| segment.damaged.clone()), Some(vec![120]));
     assert_eq!(bodies(&again.read_call(CALL).expect("read")), [b"one", b"six"]);
     drop(again);
@@ -99,8 +97,7 @@ fn a_payload_that_looks_like_a_record_is_never_taken_for_one() {
     bytes[120 + 4] = 0x55; // the outer record's kind
     let image = disk.kill();
     image.plant(SEGMENT, &bytes);
-    let (_, recovered) =
-        Writer::open(image, options(4_096)).expect("reopened");
+    let (_, recovered) = Writer::open(image, options(4_096)).expect("reopened");
     assert_eq!(recovered.segments.first().map(|segment| segment.kept_records), Some(1));
 }
 
@@ -145,8 +142,7 @@ fn a_disk_that_fills_up_in_the_middle_of_a_commit_keeps_the_records_waiting() {
             assert!(matches!(error, ArchiveError::Full { needed: 224, .. }), "{error}");
             assert_eq!(first.buffered_bytes(), 224);
             // A kill now: what was committed is there, and whatever of the rest is whole.
-            let (reopened, _) =
-                Writer::open(disk.kill(), options(4_096)).expect("opened");
+            let (reopened, _) = Writer::open(disk.kill(), options(4_096)).expect("opened");
             let records = reopened.read_call(CALL).expect("read");
             // Padding is zero on the disk already, so the last bytes need not arrive.
             let whole = usize::from(budget >= 148) + usize::from(budget >= 152 + 68);
@@ -178,13 +174,11 @@ fn a_failed_sync_ends_the_segment_and_the_records_go_to_a_fresh_one() {
     assert_eq!(bodies(&first.read_call(CALL).expect("read")), expected);
     for seed in 0..20 {
         let image = disk.crash(seed);
-        let (reopened, _) =
-            Writer::open(image, options(4_096)).expect("opened");
+        let (reopened, _) = Writer::open(image, options(4_096)).expect("opened");
         assert_eq!(bodies(&reopened.read_call(CALL).expect("read")), expected, "seed {seed}");
     }
     let image = disk.kill();
-    let (reopened, recovered) =
-        Writer::open(image, options(4_096)).expect("opened");
+    let (reopened, recovered) = Writer::open(image, options(4_096)).expect("opened");
     assert_eq!(recovered.segments.len(), 2, "both were left open");
     assert_eq!(bodies(&reopened.read_call(CALL).expect("read")), expected, "each record once");
 }
@@ -230,8 +224,7 @@ fn a_power_cut_after_any_step_of_any_commit_rotation_or_seal_keeps_what_was_ackn
             image.stop_after(seed * 3);
             let _cut_short = Writer::open(image.clone(), options(4_096));
             let image = image.crash(seed + 100);
-            let (reopened, _) =
-                Writer::open(image, options(4_096)).expect("opened");
+            let (reopened, _) = Writer::open(image, options(4_096)).expect("opened");
             let read = reopened.read_call(CALL).expect("read");
             let read = bodies(&read);
             assert!(read.len() >= acknowledged.len(), "stop {stop}, seed {seed}");
@@ -278,8 +271,7 @@ fn a_segment_with_a_damaged_header_is_reported_kept_and_no_obstacle() {
     bytes[20] ^= 1;
     let image = disk.kill();
     image.plant(SEGMENT, &bytes);
-    let (mut again, recovered) =
-        Writer::open(image.clone(), options(4_096)).expect("opened");
+    let (mut again, recovered) = Writer::open(image.clone(), options(4_096)).expect("opened");
     assert_eq!((recovered.unreadable, recovered.segments), (vec![SegmentId(1)], vec![]));
     append(&mut again, b"new").expect("room");
     again.commit().expect("commit");

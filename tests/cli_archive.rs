@@ -408,7 +408,7 @@ fn export_says_what_is_missing_and_leaves_no_half_file() {
     case.fails(&["export", "01234567", "-f", "wav", "-o", "no/such/a.wav"], "make its directory");
     case.prints(&["export", "01234567", "-f", "wav", "-o", "a.pcap", "--force"]);
     assert!(std::fs::read(case.path("a.pcap")).expect("a file").starts_with(b"RIFF"));
-    assert_eq!(names(case.directory.path()), ["a.pcap", "calls"]);
+    assert_eq!(names(case.directory.path()), ["a.pcap", "calls", "calls.keys"]);
 }
 
 fn names(directory: &Path) -> Vec<String> {

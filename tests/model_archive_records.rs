@@ -4,9 +4,7 @@ mod archive_common;
 
 use std::collections::BTreeMap;
 
-use callspan::archive::{
-    Compression, DiskSim, RecordKind, Writer,
-};
+use callspan::archive::{Compression, DiskSim, RecordKind, Writer};
 use callspan::base::CallId;
 use proptest::prelude::*;
 

@@ -9,8 +9,8 @@
 #![allow(dead_code, reason = "each bench uses a part")]
 
 use callspan::archive::{InitOptions, init};
-use callspan::cli::ArchivePlace;
 use callspan::base::{Channel, Endpoint, Frame, LinkType, PacketTime};
+use callspan::cli::ArchivePlace;
 use callspan::cli::RunOptions;
 use callspan::cli::options::{Band, LogFormat, OutputFormat, Start, Store};
 use callspan::codec::g711::encode_alaw;

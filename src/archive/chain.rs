@@ -20,7 +20,7 @@ use super::footer::{FOOTER_HEAD_BYTES, FooterHead, FooterParts, TRAILER_BYTES, d
 use super::merkle::{Frontier, Hash, root, sha256};
 use super::open_segment::full_or_io;
 use super::recover::list_segments;
-use super::segment::{SegmentId, SegmentState};
+use super::segment::{HEADER_BYTES, SegmentId, SegmentState};
 use super::signing::{SigningKey, VerifyingKey, open_note, sign_note};
 
 /// What time it is, and how well that is known.
@@ -63,6 +63,8 @@ impl fmt::Debug for Chain {
 /// What a segment holds when it is to be sealed.
 pub(super) struct Contents<'a> {
     pub segment: SegmentId,
+    /// Its first bytes.
+    pub header: [u8; HEADER_BYTES],
     /// Where its records end.
     pub end: u64,
     /// The footer's table.
@@ -179,7 +181,7 @@ impl Chain {
             segment: contents.segment.0,
             records: contents.leaves.size(),
             records_root: contents.leaves.root(),
-            table: sha256(&[&contents.table]),
+            table: sha256(&[&contents.header, &contents.table]),
             slots: contents.slots.len() as u64,
             slots_root: root(contents.slots),
             previous: self.previous,

@@ -12,7 +12,7 @@
 //! <base64 of the log's root>                   root
 //! segment <number>
 //! records <count> <base64 root over the records>
-//! table <base64 SHA-256 of the footer's table>
+//! table <base64 SHA-256 of the segment's header and the footer's table>
 //! slots <count> <base64 root over the key slots' hashes>
 //! previous <base64 SHA-256 of the checkpoint before this one, with its signature>
 //! sealed <RFC 3339>
@@ -67,7 +67,7 @@ pub struct SegmentStatement {
     pub records: u64,
     /// The root of the tree over them.
     pub records_root: Hash,
-    /// SHA-256 of its table.
+    /// SHA-256 of its header and its table.
     pub table: Hash,
     /// Its key slots.
     pub slots: u64,

@@ -404,6 +404,15 @@ impl<'a> Footer<'a> {
         (0..self.records()).filter_map(move |position| footer.row(position))
     }
 
+    /// All rows as they were sealed, each with where its record stands now.
+    pub fn rows_with_places(&self) -> impl Iterator<Item = (TableEntry, Option<u64>)> + use<'a> {
+        let footer = *self;
+        (0..self.records()).filter_map(move |position| {
+            let place = footer.place(position).filter(|place| *place != 0);
+            Some((footer.row(position)?, place))
+        })
+    }
+
     /// The records that are there, by (call, sequence), with their present offsets.
     pub fn entries(&self) -> impl Iterator<Item = TableEntry> + use<'a> {
         let footer = *self;

@@ -33,6 +33,7 @@ mod open_segment;
 pub mod reader;
 mod rebuild;
 pub mod recipients;
+pub mod record;
 mod recover;
 mod scan;
 pub mod secret;
@@ -40,6 +41,8 @@ pub mod segment;
 mod sidecar;
 pub mod signing;
 mod unseal;
+pub mod verify;
+mod verify_segment;
 pub mod writer;
 
 pub use body::{AudioBatch, AudioBatchWriter, SipEntry};

@@ -18,10 +18,8 @@ use super::disk::{Disk, is_full};
 use super::error::ArchiveError;
 use super::footer::{TableEntry, encode_table, footer_room_bytes};
 use super::merkle::{Frontier, Hash, leaf_hash, sha256};
-use super::segment::{
-    HEADER_BYTES, Packed, RecordSeal, SealWith, SegmentHeader, SegmentId, encode_record,
-    record_span_bytes,
-};
+use super::record::{Packed, RecordSeal, SealWith, encode_record, record_span_bytes};
+use super::segment::{HEADER_BYTES, SegmentHeader, SegmentId};
 use super::sidecar::SidecarHeader;
 use crate::base::CallId;
 use crate::base::limits::SEGMENT_RECORDS_MAX;
@@ -121,6 +119,7 @@ impl<F> KeyFile<F> {
 pub(super) struct OpenSegment<F> {
     pub id: SegmentId,
     pub file: F,
+    header: [u8; HEADER_BYTES],
     /// Its durable records, as the footer will list them.
     pub table: BTreeMap<(CallId, u32), TableEntry>,
     /// Where the durable records end.
@@ -164,8 +163,8 @@ impl<F> OpenSegment<F> {
             .create_preallocated(&name, capacity)
             .map_err(|error| full_or_io(disk, "create", &name, capacity, error))?;
         let created = Self::write_headers(disk, archive, id, &file, slot_bytes);
-        let keys = match created {
-            Ok(keys) => keys,
+        let (header, keys) = match created {
+            Ok(created) => created,
             Err(full @ ArchiveError::Full { .. }) => {
                 let _ = disk.remove(&id.keys_name());
                 let _ = disk.remove(&name);
@@ -174,7 +173,7 @@ impl<F> OpenSegment<F> {
             Err(error) => return Err(error),
         };
         let (table, leaves, end) = (BTreeMap::new(), Frontier::default(), HEADER_BYTES as u64);
-        Ok(Self { id, file, table, end, keys, leaves, capacity })
+        Ok(Self { id, file, header, table, end, keys, leaves, capacity })
     }
 
     /// Step 4: headers and names are durable before any record is written.
@@ -184,12 +183,12 @@ impl<F> OpenSegment<F> {
         id: SegmentId,
         file: &F,
         slot_bytes: Option<u32>,
-    ) -> Result<Option<KeyFile<F>>, ArchiveError> {
+    ) -> Result<([u8; HEADER_BYTES], Option<KeyFile<F>>), ArchiveError> {
         let name = id.open_name();
         let io = |error| ArchiveError::io("create", &name, error);
         let created_ns = disk.modified_ns(file).map_err(io)?;
-        let header = SegmentHeader { archive, segment: id, created_ns }.encode();
-        disk.write_at(file, 0, &[IoSlice::new(&header)]).map_err(io)?;
+        let segment_header = SegmentHeader { archive, segment: id, created_ns }.encode();
+        disk.write_at(file, 0, &[IoSlice::new(&segment_header)]).map_err(io)?;
         disk.sync_data(file).map_err(io)?;
         let mut keys = None;
         if let Some(slot_bytes) = slot_bytes {
@@ -205,7 +204,7 @@ impl<F> OpenSegment<F> {
             keys = Some(KeyFile { file, header, hashes: Vec::new(), unwritten: Vec::new() });
         }
         disk.sync_dir(SEGMENTS_DIR).map_err(io)?;
-        Ok(keys)
+        Ok((segment_header, keys))
     }
 
     /// Writes a group behind the durable records and makes it durable: "Commit", steps 2–5.
@@ -296,6 +295,7 @@ impl<F> OpenSegment<F> {
             .map_or(&[], |keys| keys.hashes.get(..keys.written()).unwrap_or_default());
         let contents = Contents {
             segment: self.id,
+            header: self.header,
             end: self.end,
             table: encode_table(self.table.values()),
             leaves: &self.leaves,

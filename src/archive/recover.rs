@@ -16,11 +16,9 @@ use super::index::{Batch, Index};
 use super::index_row::CallRow;
 use super::merkle::{Hash, sha256};
 use super::open_segment::remove_segment;
+use super::record::{RECORD_HEADER_BYTES, StoredRecord};
 use super::scan::{check_entry, check_header, entry_bytes, scan, sealed_table, torn_bytes};
-use super::segment::{
-    HEADER_BYTES, RECORD_HEADER_BYTES, RecordKind, SegmentHeader, SegmentId, SegmentState,
-    StoredRecord,
-};
+use super::segment::{HEADER_BYTES, RecordKind, SegmentHeader, SegmentId, SegmentState};
 use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, decode_slot};
 use super::unseal::Unsealer;
 
@@ -93,19 +91,21 @@ pub(super) fn recover<D: Disk>(
     found.entries.sort_unstable_by_key(|entry| (entry.call, entry.sequence));
     let table = encode_table(found.entries.iter());
     let (end, leaves) = (found.end, &found.leaves);
-    chain.seal(disk, &file, &Contents { segment, end, table, leaves, slots: &slots })?;
+    let header = start.first_chunk().copied().unwrap_or([0; HEADER_BYTES]);
+    chain.seal(disk, &file, &Contents { segment, header, end, table, leaves, slots: &slots })?;
     Ok(Some(RecoveredSegment { segment, kept_records, cut_bytes, damaged: found.damaged }))
 }
 
-/// SHA-256 of each slot of a segment's key file, up to the last one that holds a key.
+/// SHA-256 of each slot of a segment's key file, up to the last one that holds a key; what is behind
+/// it was torn, and is cut off.
 fn slot_hashes<D: Disk>(
-    disk: &D,
+    disk: &mut D,
     archive: [u8; 16],
     segment: SegmentId,
 ) -> Result<Vec<Hash>, ArchiveError> {
     let name = segment.keys_name();
     let io = |error: io::Error| ArchiveError::io("recover", &name, error);
-    let file = match disk.open_read(&name) {
+    let file = match disk.open_write(&name) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(io(error)),
@@ -125,6 +125,11 @@ fn slot_hashes<D: Disk>(
         }
     }
     hashes.truncate(keys);
+    let end = header.slot_offset(u32::try_from(keys).unwrap_or(u32::MAX));
+    if disk.len_bytes(&file).map_err(io)? > end {
+        disk.truncate(&file, end).map_err(io)?;
+        disk.sync_data(&file).map_err(io)?;
+    }
     Ok(hashes)
 }
 

@@ -12,10 +12,8 @@ use super::disk::{Disk, read_vec};
 use super::error::{ArchiveError, SegmentFault};
 use super::footer::{FOOTER_MAGIC, Footer, TRAILER_BYTES, TableEntry, decode_trailer};
 use super::merkle::{Frontier, leaf_hash};
-use super::segment::{
-    HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader, RecordKind, SegmentHeader, SegmentId,
-    StoredRecord, decode_record,
-};
+use super::record::{RECORD_HEADER_BYTES, RecordHeader, StoredRecord, decode_record};
+use super::segment::{HEADER_BYTES, RecordKind, SegmentHeader, SegmentId};
 use crate::base::CallId;
 
 /// Bytes read at once.
@@ -220,7 +218,7 @@ pub(super) fn entry_bytes<D: Disk>(
     segment: SegmentId,
     entry: &TableEntry,
 ) -> Result<Vec<u8>, ArchiveError> {
-    let span = super::segment::record_span_bytes(entry.stored_len);
+    let span = super::record::record_span_bytes(entry.stored_len);
     read_vec(disk, file, entry.offset, usize::try_from(span).unwrap_or(usize::MAX))
         .map_err(|error| ArchiveError::io("read", &segment.sealed_name(), error))
 }

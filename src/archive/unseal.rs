@@ -15,8 +15,9 @@ use super::disk::{Disk, read_vec};
 use super::error::{ArchiveError, SegmentFault};
 use super::reader::OwnedRecord;
 use super::recipients::Identities;
+use super::record::StoredRecord;
 use super::secret::{BoxKey, Secret};
-use super::segment::{SegmentId, StoredRecord};
+use super::segment::SegmentId;
 use super::sidecar::{
     KeySlot, Purpose, SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, decode_slot,
 };

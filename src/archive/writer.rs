@@ -24,12 +24,10 @@ use super::index_row::CallRow;
 use super::manifest::Manifest;
 use super::open_segment::{Group, OpenSegment};
 use super::reader::{OwnedRecord, sort_records, visit_segment};
+use super::record::{Packed, RecordHeader, StoredRecord, pack, record_span_bytes, unpack};
 use super::recover::{RecoveredSegment, index_segment, is_summary, list_segments, recover};
 use super::scan::{Wanted, check_entry, entry_bytes};
-use super::segment::{
-    Compression, Packed, RecordHeader, RecordKind, SegmentId, SegmentState, StoredRecord, pack,
-    record_span_bytes, unpack,
-};
+use super::segment::{Compression, RecordKind, SegmentId, SegmentState};
 use super::unseal::Unsealer;
 use crate::base::CallId;
 use crate::base::limits::{

@@ -41,9 +41,46 @@ pub enum TypedCommand {
     Show(ShowArgs),
     /// Write one call to a file
     Export(ExportArgs),
+    /// Check that everything is there as it was sealed
+    Verify(VerifyArgs),
+    /// Make keys that open recordings
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Look after the archive's index
     #[command(subcommand)]
     Index(IndexCommand),
+}
+
+/// `callspan verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The archive's directory (or CALLSPAN_ARCHIVE in the environment)
+    #[arg(long, value_name = "DIR")]
+    pub archive: Option<PathBuf>,
+    /// The archive's public key as it was kept elsewhere: a vkey, or a file that holds one
+    #[arg(long, value_name = "KEY")]
+    pub public_key: Option<String>,
+    /// A checkpoint that was kept elsewhere: tells when the archive was rolled back
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `callspan keys`.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a pair: an identity that opens recordings, and its public key for `init --recipient`
+    New(KeysNewArgs),
+}
+
+/// `callspan keys new`.
+#[derive(Debug, Args)]
+pub struct KeysNewArgs {
+    /// Where the identity goes [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `callspan init`.

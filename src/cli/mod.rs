@@ -23,6 +23,7 @@ mod frames;
 mod index;
 mod init;
 mod key_files;
+mod keys;
 mod ladder;
 mod outfile;
 mod output;
@@ -31,6 +32,7 @@ mod replay;
 mod show;
 mod store;
 mod table;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -44,6 +46,7 @@ pub use options::{OutputFormat, RunOptions};
 pub use output::Failure;
 pub use parse::parse;
 pub use report::{RunError, RunReport};
+pub use verify::VerifyJob;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +191,13 @@ pub enum Command {
     },
     /// `callspan export`.
     Export(ExportJob),
+    /// `callspan verify`.
+    Verify(VerifyJob),
+    /// `callspan keys new`.
+    KeysNew {
+        /// Where the identity goes; `None`: standard output.
+        output: Option<PathBuf>,
+    },
     /// `callspan index rebuild`.
     IndexRebuild {
         /// Which archive.
@@ -232,6 +242,8 @@ pub fn run(command: Command, runner: Runner) -> Exit {
         Command::Show { call, archive, json } => show::show(&call, &archive, json),
         Command::Export(job) => export::export(&job),
         Command::IndexRebuild { archive } => index::rebuild(&archive),
+        Command::Verify(job) => verify::verify(&job),
+        Command::KeysNew { output } => keys::new(output.as_deref()),
     };
     output::conclude(done)
 }

@@ -11,12 +11,14 @@ use std::path::PathBuf;
 use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
 
-use super::args::{ArchiveArg, CaptureArgs, IndexCommand, KeyArgs, RunArgs, Typed, TypedCommand};
+use super::args::{
+    ArchiveArg, CaptureArgs, IndexCommand, KeyArgs, KeysCommand, RunArgs, Typed, TypedCommand,
+};
 use super::config::{self, Environment};
 use super::options::{self, OutputFormat, RINGS_MAX, RunOptions};
 use super::{
     ArchivePlace, CallsQuery, Command, Confidentiality, ExportJob, KeyPaths, NoCommand, Overwrite,
-    Usage,
+    Usage, VerifyJob,
 };
 use crate::archive::Retention;
 use crate::base::limits;
@@ -113,6 +115,16 @@ fn meaning(typed: TypedCommand, environment: Environment<'_>) -> Result<Command,
             identity: export.identity,
             overwrite: if export.force { Overwrite::Replace } else { Overwrite::Refuse },
         })),
+        TypedCommand::Verify(verify) => Ok(Command::Verify(VerifyJob {
+            archive: verify
+                .archive
+                .or_else(|| variable("CALLSPAN_ARCHIVE", environment))
+                .ok_or_else(no_archive)?,
+            public_key: verify.public_key,
+            checkpoint: verify.checkpoint,
+            json: format_of(verify.json),
+        })),
+        TypedCommand::Keys(KeysCommand::New(keys)) => Ok(Command::KeysNew { output: keys.output }),
         TypedCommand::Index(IndexCommand::Rebuild(archive)) => {
             Ok(Command::IndexRebuild { archive: archive_of(archive, environment)? })
         }
@@ -288,7 +300,7 @@ mod tests {
             ("replay a --archive x --metrics 9464", "127.0.0.1:9464"),
             ("replay a --archive x --recipient k", "unexpected argument '--recipient'"),
             ("calls --archive x --mos-below good", "a number from 0 to 5"),
-            ("calls --archive x --min-seconds -1", "a whole number from 0"),
+            ("calls --archive x --min-seconds=-1", "a whole number from 0"),
             ("export a --archive x --format mp3 --output y", "[possible values: opus, wav, pcap]"),
             ("index", "say what to do"),
             ("frobnicate", "unrecognized subcommand 'frobnicate'"),
