@@ -259,7 +259,7 @@ mod tests {
             ("replay a --archive x --metrics 9464", "127.0.0.1:9464"),
             ("replay a --archive x --recipient k", "unexpected argument '--recipient'"),
             ("calls --archive x --mos-below good", "a number from 0 to 5"),
-            ("calls --archive x --min-seconds -1", "a whole number from 0"),
+            ("calls --archive x --min-seconds=-1", "a whole number from 0"),
             ("export a --archive x --format mp3 --output y", "[possible values: opus, wav, pcap]"),
             ("index", "say what to do"),
             ("frobnicate", "unrecognized subcommand 'frobnicate'"),
