@@ -465,7 +465,7 @@ fn queries() -> impl Strategy<Value = Query> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn every_search_finds_what_a_naive_filter_finds(
         calls in prop::collection::vec(calls(), 0..40),
