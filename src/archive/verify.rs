@@ -44,6 +44,18 @@ pub enum Verdict {
     Damaged,
 }
 
+impl Verdict {
+    /// As `verify --json` prints it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::TornTail => "torn_tail",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
 /// What is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {

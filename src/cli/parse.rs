@@ -12,7 +12,8 @@ use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
 
 use super::args::{
-    ArchiveArg, CaptureArgs, IndexCommand, KeyArgs, KeysCommand, RunArgs, Typed, TypedCommand,
+    ArchiveArg, CaptureArgs, IndexCommand, InitArgs, KeyArgs, KeysCommand, RunArgs, Typed,
+    TypedCommand,
 };
 use super::config::{self, Environment};
 use super::options::{self, OutputFormat, RINGS_MAX, RunOptions};
@@ -57,24 +58,7 @@ pub fn parse_in(
 
 fn meaning(typed: TypedCommand, environment: Environment<'_>) -> Result<Command, Usage> {
     match typed {
-        TypedCommand::Init(init) => {
-            if !init.plaintext && init.recipient.is_empty() {
-                return Err(Usage(
-                    "who may listen? give --recipient KEY (`callspan keys new` makes one), or \
-                     --plaintext for an archive that is not sealed"
-                        .to_owned(),
-                ));
-            }
-            let confidentiality = if init.plaintext {
-                Confidentiality::Plaintext
-            } else {
-                Confidentiality::Sealed(init.recipient)
-            };
-            let days = init.retention.unwrap_or_default().0;
-            let retention = Retention { days, ..Retention::default() };
-            let archive = place_of(init.archive, init.keys, environment);
-            Ok(Command::Init { archive, confidentiality, retention })
-        }
+        TypedCommand::Init(init) => init_of(init, environment),
         TypedCommand::Capture(capture) => {
             let CaptureArgs { interface, run } = config::complete(capture, environment)?;
             let options = run_options(run)?;
@@ -129,6 +113,25 @@ fn meaning(typed: TypedCommand, environment: Environment<'_>) -> Result<Command,
             Ok(Command::IndexRebuild { archive: archive_of(archive, environment)? })
         }
     }
+}
+
+fn init_of(init: InitArgs, environment: Environment<'_>) -> Result<Command, Usage> {
+    if !init.plaintext && init.recipient.is_empty() {
+        return Err(Usage(
+            "who may listen? give --recipient KEY (`callspan keys new` makes one), or \
+             --plaintext for an archive that is not sealed"
+                .to_owned(),
+        ));
+    }
+    let confidentiality = if init.plaintext {
+        Confidentiality::Plaintext
+    } else {
+        Confidentiality::Sealed(init.recipient)
+    };
+    let days = init.retention.unwrap_or_default().0;
+    let retention = Retention { days, ..Retention::default() };
+    let archive = place_of(init.archive, init.keys, environment);
+    Ok(Command::Init { archive, confidentiality, retention })
 }
 
 const fn format_of(json: bool) -> OutputFormat {

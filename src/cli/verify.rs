@@ -80,14 +80,6 @@ fn read_text(path: &Path) -> Result<String, Failure> {
     })
 }
 
-const fn label(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Whole => "whole",
-        Verdict::TornTail => "torn_tail",
-        Verdict::Damaged => "damaged",
-    }
-}
-
 fn fault_json(fault: &Fault) -> serde_json::Value {
     json!({
         "file": fault.file,
@@ -111,7 +103,7 @@ fn anchor(options: &VerifyOptions) -> &'static str {
 
 fn print_json(found: &Verified, options: &VerifyOptions) -> Result<(), Failure> {
     let object = json!({
-        "verdict": label(found.verdict()),
+        "verdict": found.verdict().label(),
         "checked_against": anchor(options),
         "segments": found.segments,
         "records": found.records,
