@@ -9,6 +9,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::segment::SegmentId;
+use super::tombstones::{TombstoneFault, TombstoneRefusal};
 use crate::base::CallId;
 
 /// Why an archive could not be opened, written or read.
@@ -147,27 +148,48 @@ pub enum ArchiveError {
         /// Which slot.
         slot: u32,
     },
-    /// A call is under legal hold.
-    #[error("call {call} is under legal hold ({reason}): `callspan release` it first")]
-    Held {
-        /// Which call.
-        call: CallId,
-        /// Why it is held.
-        reason: String,
-    },
     /// A call that goes on cannot be erased.
     #[error("call {call} is still going on: erase it when it has ended")]
     StillOngoing {
         /// Which call.
         call: CallId,
     },
-    /// The log of erasures and holds is damaged.
-    #[error("tombstones is damaged at line {line}: {what}; restore it from a copy")]
+    /// A call of a plaintext archive cannot be erased yet.
+    #[error(
+        "call {call} is in {segment}, which is still being written: erase it when that is sealed (within \
+         the hour, or when the recording stops)"
+    )]
+    NotSealedYet {
+        /// Which call.
+        call: CallId,
+        /// Where its records are.
+        segment: SegmentId,
+    },
+    /// No such call.
+    #[error("no call {call} in the archive; `callspan calls` lists them")]
+    UnknownCall {
+        /// The id asked for.
+        call: CallId,
+    },
+    /// Another process erases, holds or compacts.
+    #[error("another callspan process erases or compacts in {place}: wait for it")]
+    UpkeepLocked {
+        /// The archive.
+        place: String,
+    },
+    /// A line of `tombstones` is damaged.
+    #[error("the file tombstones is damaged ({fault}): restore it from a copy")]
     BadTombstones {
-        /// Which line, from 1.
-        line: u64,
-        /// What is wrong with it.
-        what: String,
+        /// Which line, and what is wrong with it.
+        fault: TombstoneFault,
+    },
+    /// A call cannot be erased, held or released now.
+    #[error("call {call}: {refusal}")]
+    TombstoneRefused {
+        /// Which call.
+        call: CallId,
+        /// Why not.
+        refusal: TombstoneRefusal,
     },
     /// A summary record that the index cannot take; our bug, not the archive's.
     #[error("the summary of call {call} is not valid ({reason}): report this as a bug")]
@@ -220,8 +242,11 @@ impl ArchiveError {
             Self::NoIdentity { .. } => "no_identity",
             Self::Erased { .. } => "erased",
             Self::BadKeySlot { .. } => "bad_key_slot",
-            Self::Held { .. } => "held",
             Self::StillOngoing { .. } => "still_ongoing",
+            Self::NotSealedYet { .. } => "not_sealed_yet",
+            Self::UnknownCall { .. } => "unknown_call",
+            Self::UpkeepLocked { .. } => "upkeep_locked",
+            Self::TombstoneRefused { .. } => "tombstone_refused",
             Self::BadTombstones { .. } => "bad_tombstones",
             Self::BadSummary { .. } => "bad_summary",
             Self::RecordTooLong { .. } => "record_too_long",

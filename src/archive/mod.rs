@@ -13,6 +13,8 @@ mod call_keys;
 mod chain;
 pub mod checkpoint;
 mod cipher;
+mod compact;
+pub mod curator;
 pub mod disk;
 pub mod disk_os;
 pub mod disk_sim;
@@ -40,6 +42,8 @@ pub mod secret;
 pub mod segment;
 mod sidecar;
 pub mod signing;
+pub mod tombstone_file;
+pub mod tombstones;
 mod unseal;
 pub mod verify;
 mod verify_segment;
@@ -48,6 +52,7 @@ pub mod writer;
 pub use body::{AudioBatch, AudioBatchWriter, SipEntry};
 pub use box_keys::BoxKeys;
 pub use chain::{Clock, ClockReading};
+pub use curator::Curator;
 pub use disk::{Disk, IndexPlace};
 pub use disk_os::DiskOs;
 pub use disk_sim::DiskSim;
@@ -74,5 +79,9 @@ pub const MANIFEST_NAME: &str = "archive.toml";
 pub const INDEX_NAME: &str = "index.sqlite";
 /// The file that the one writer locks.
 pub const LOCK_NAME: &str = "archive.lock";
+/// What was erased, held and compacted.
+pub const TOMBSTONES_NAME: &str = "tombstones";
+/// The file that whoever erases, holds or compacts locks.
+pub const UPKEEP_LOCK_NAME: &str = "upkeep.lock";
 /// Where the segments are.
 pub const SEGMENTS_DIR: &str = "segments";

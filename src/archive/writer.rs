@@ -546,7 +546,7 @@ fn end_slot(kind: RecordKind, body: &[u8]) -> u32 {
 
 /// Takes the writer's lock.
 pub(super) fn take_lock<D: Disk>(disk: &mut D) -> Result<(), ArchiveError> {
-    disk.lock().map_err(|error| {
+    disk.lock(super::LOCK_NAME).map_err(|error| {
         if error.kind() == io::ErrorKind::WouldBlock {
             return ArchiveError::Locked { place: disk.place() };
         }

@@ -1,0 +1,338 @@
+//! What changes an archive beside its writer: erasing, holding, retaining, compacting.
+//!
+//! Purpose: destroy a call for good, refuse where the law holds it, and give the room back; a writer
+//! may go on writing meanwhile.
+//! Invariants: an erasure is announced before the first key is touched, and finished by the next
+//! curator if a crash cut it short; a call that is held, or goes on, is never erased; nothing says who
+//! was in an erased call.
+//! Non-goals: deciding why (see the commands and the rules).
+//! Sources: docs/archive.md, "Erase", "Compact", "Retain".
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+
+use serde_json::json;
+
+use super::box_keys::BoxKeys;
+use super::chain::Clock;
+use super::compact::{read_footer, successor_name, take_place, write_successor};
+use super::disk::{Disk, read_vec};
+use super::error::ArchiveError;
+use super::footer::Footer;
+use super::index::{Index, LogState};
+use super::manifest::{Manifest, Retention};
+use super::merkle::{Hash, sha256};
+use super::record::record_span_bytes;
+use super::recover::list_segments;
+use super::segment::{SegmentId, SegmentState};
+use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, decode_slot};
+use super::tombstone_file::TombstoneFile;
+use super::tombstones::{Tombstone, Tombstones};
+use super::{SEGMENTS_DIR, UPKEEP_LOCK_NAME};
+use crate::base::CallId;
+use crate::base::rfc3339::format_utc;
+
+/// Whether readers still held SQLite's log when a call was purged from the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purged {
+    /// Nothing of the call is left in the index's files.
+    Whole,
+    /// A reader was at work: the log is emptied by the next erasure or the writer's end.
+    LogInUse,
+}
+
+/// What a compaction gave back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Segments that were written anew.
+    pub segments: u64,
+    /// Bytes that are free again.
+    pub bytes: u64,
+}
+
+/// Compact a segment when at least so much of its records is dead.
+const DEAD_PERCENT_MIN: u64 = 50;
+
+/// Erases, holds and compacts in one archive.
+pub struct Curator<D: Disk> {
+    disk: D,
+    index: Index,
+    archive: [u8; 16],
+    plaintext: bool,
+    keys: BoxKeys,
+    clock: Clock,
+    tombstones: TombstoneFile,
+    retention: Retention,
+}
+
+impl<D: Disk> Curator<D> {
+    /// Takes the upkeep lock, and finishes what an earlier curator began.
+    ///
+    /// # Errors
+    /// `NotInitialised`, `Keys`, `UpkeepLocked`, `BadTombstones`, `IndexUnusable`, `Io`, `Index`.
+    pub fn open(disk: D, keys: BoxKeys, clock: Clock) -> Result<Self, ArchiveError> {
+        let manifest = Manifest::read(&disk)?;
+        manifest.check_keys(&keys)?;
+        let mut disk = disk;
+        disk.lock(UPKEEP_LOCK_NAME).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => ArchiveError::UpkeepLocked { place: disk.place() },
+            _ => ArchiveError::io("lock", UPKEEP_LOCK_NAME, error),
+        })?;
+        let archive = manifest.archive_id().unwrap_or_default();
+        let key = keys.signing.verifying_key();
+        let tombstones = TombstoneFile::load(&disk, archive, Some(&key))?;
+        let index_key = (!manifest.plaintext).then(|| keys.box_key.index_key());
+        let index = Index::open_writer(&disk.index_place(), &disk.place(), index_key.as_ref())?;
+        let (plaintext, retention) = (manifest.plaintext, manifest.retention);
+        let mut curator =
+            Self { disk, index, archive, plaintext, keys, clock, tombstones, retention };
+        curator.finish_compactions()?;
+        let unfinished: Vec<CallId> = curator.tombstones().unfinished().collect();
+        for call in unfinished {
+            curator.destroy(call)?;
+        }
+        Ok(curator)
+    }
+
+    /// What was erased, held and compacted so far.
+    #[must_use]
+    pub const fn tombstones(&self) -> &Tombstones {
+        self.tombstones.tombstones()
+    }
+
+    /// Erases a call for good: see "Erase".
+    ///
+    /// # Errors
+    /// `UnknownCall`, `StillOngoing`, `NotSealedYet`, `TombstoneRefused` (held, erased already, or a
+    /// reason that is none): nothing was touched. `Full`, `Io`, `Index`: call again.
+    pub fn erase(&mut self, call: CallId, reason: &str) -> Result<Purged, ArchiveError> {
+        // Step 1: what must not be erased is refused.
+        let found = self.index.call(call)?.ok_or(ArchiveError::UnknownCall { call })?;
+        if self.index.ongoing()?.iter().any(|ongoing| ongoing.id == call) {
+            return Err(ArchiveError::StillOngoing { call });
+        }
+        let segments = self.segments_of(call)?;
+        let open = segments.iter().find(|(_, state)| **state == SegmentState::Open);
+        if let Some((segment, _)) = open.filter(|_| self.plaintext) {
+            return Err(ArchiveError::NotSealedYet { call, segment: *segment });
+        }
+        // Step 2: from now on there is no way back.
+        let started_at_ns = Some(found.started_ns);
+        self.note(&[Tombstone::EraseBegun { call, reason: reason.to_owned(), started_at_ns }])?;
+        self.destroy(call)
+    }
+
+    /// Steps 3–5 of "Erase".
+    fn destroy(&mut self, call: CallId) -> Result<Purged, ArchiveError> {
+        // Step 3: the keys, or in a plaintext archive the records.
+        for (segment, state) in self.segments_of(call)? {
+            if !self.plaintext {
+                self.zero_slots(segment, call)?;
+            } else if state == SegmentState::Sealed {
+                self.compact(segment, &[call])?;
+            }
+        }
+        // Step 4: the index names nobody any more.
+        let erasure = self.tombstones().erasure(call);
+        let started_ns = erasure.and_then(|erasure| erasure.started_at_ns).unwrap_or(0);
+        self.index.purge(call, &stub(call, started_ns), started_ns)?;
+        let log = self.index.checkpoint_truncate()?;
+        // Step 5: done.
+        self.note(&[Tombstone::Erased { call }])?;
+        Ok(if log == LogState::Truncated { Purged::Whole } else { Purged::LogInUse })
+    }
+
+    /// Puts a call under legal hold.
+    ///
+    /// # Errors
+    /// `UnknownCall`, `TombstoneRefused`, `Full`, `Io`, `Index`.
+    pub fn hold(&mut self, call: CallId, reason: &str) -> Result<(), ArchiveError> {
+        self.index.call(call)?.ok_or(ArchiveError::UnknownCall { call })?;
+        self.note(&[Tombstone::Held { call, reason: reason.to_owned() }])
+    }
+
+    /// Ends a legal hold.
+    ///
+    /// # Errors
+    /// `TombstoneRefused`, `Full`, `Io`.
+    pub fn release(&mut self, call: CallId, reason: &str) -> Result<(), ArchiveError> {
+        self.note(&[Tombstone::Released { call, reason: reason.to_owned() }])
+    }
+
+    /// Calls whose time is over at `now_ns`, held ones left out; and how many are held.
+    ///
+    /// # Errors
+    /// `Index`, `IndexUnusable`.
+    pub fn due(&self, now_ns: i64) -> Result<(Vec<CallId>, u64), ArchiveError> {
+        let (mut due, mut held) = (Vec::new(), 0);
+        let mut classes = self.index.classes()?;
+        classes.push(String::new());
+        classes.sort_unstable();
+        classes.dedup();
+        for class in classes {
+            let Some(days) = self.retention.days_of(&class) else { continue };
+            let before_ns = now_ns.saturating_sub(i64::from(days).saturating_mul(DAY_NS));
+            for call in self.index.ended_before(before_ns, &class)? {
+                if self.tombstones().is_held(call) {
+                    held += 1;
+                } else if self.tombstones().erasure(call).is_none() {
+                    due.push(call);
+                }
+            }
+        }
+        Ok((due, held))
+    }
+
+    /// Writes every finished segment anew of which at least half is dead.
+    ///
+    /// # Errors
+    /// `BadSegment`, `Full`, `Io`.
+    pub fn reclaim(&mut self) -> Result<Reclaimed, ArchiveError> {
+        let mut reclaimed = Reclaimed::default();
+        for (segment, state) in list_segments(&self.disk)? {
+            if state == SegmentState::Sealed && self.dead_percent(segment)? >= DEAD_PERCENT_MIN {
+                reclaimed.bytes += self.compact(segment, &[])?;
+                reclaimed.segments += 1;
+            }
+        }
+        Ok(reclaimed)
+    }
+
+    fn dead_percent(&self, segment: SegmentId) -> Result<u64, ArchiveError> {
+        let name = segment.sealed_name();
+        let io = |error| ArchiveError::io("read", &name, error);
+        let file = self.disk.open_read(&name).map_err(io)?;
+        let footer = read_footer(&self.disk, &file, segment)?;
+        let Ok(footer) = Footer::decode(&footer) else { return Ok(0) };
+        let (mut dead, mut all) = (0_u64, 0_u64);
+        for entry in footer.entries() {
+            let span = record_span_bytes(entry.stored_len);
+            all = all.saturating_add(span);
+            if self.tombstones().is_erased(entry.call) {
+                dead = dead.saturating_add(span);
+            }
+        }
+        Ok(dead.saturating_mul(100).checked_div(all).unwrap_or(0))
+    }
+
+    /// "Compact": without the erased calls, and without `also`. Returns the bytes that it gave back.
+    fn compact(&mut self, segment: SegmentId, also: &[CallId]) -> Result<u64, ArchiveError> {
+        let before = self.len_of(&segment.sealed_name())?;
+        let tombstones = self.tombstones.tombstones();
+        let is_dead = |call| tombstones.is_erased(call) || also.contains(&call);
+        let signing = &self.keys.signing;
+        let written = write_successor(&mut self.disk, self.archive, segment, signing, is_dead)?;
+        let Some(footer) = written else { return Ok(0) };
+        // Step 4: it is announced; step 5: it takes the place of the old one.
+        self.note(&[Tombstone::Compacted { segment, footer }])?;
+        take_place(&mut self.disk, segment)?;
+        Ok(before.saturating_sub(self.len_of(&segment.sealed_name())?))
+    }
+
+    /// A successor that was announced takes its place; one that was not is removed.
+    fn finish_compactions(&mut self) -> Result<(), ArchiveError> {
+        for (segment, _) in list_segments(&self.disk)? {
+            let name = successor_name(segment);
+            let Ok(file) = self.disk.open_read(&name) else { continue };
+            let footer = read_footer(&self.disk, &file, segment).unwrap_or_default();
+            let announced: Option<Hash> = self.tombstones().compaction(segment);
+            if announced == Some(sha256(&[&footer])) {
+                take_place(&mut self.disk, segment)?;
+            } else {
+                let io = |error| ArchiveError::io("remove", &name, error);
+                self.disk.remove(&name).map_err(io)?;
+                self.disk.sync_dir(SEGMENTS_DIR).map_err(io)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn len_of(&self, name: &str) -> Result<u64, ArchiveError> {
+        let io = |error| ArchiveError::io("read", name, error);
+        let file = self.disk.open_read(name).map_err(io)?;
+        self.disk.len_bytes(&file).map_err(io)
+    }
+
+    /// Every segment that may hold records of the call: those that the index names, and those that it
+    /// does not know whole.
+    fn segments_of(
+        &self,
+        call: CallId,
+    ) -> Result<BTreeMap<SegmentId, SegmentState>, ArchiveError> {
+        let known = self.index.segments()?;
+        let named: Vec<SegmentId> =
+            self.index.segments_of(call)?.into_iter().map(|(segment, _)| segment).collect();
+        let mut found = BTreeMap::new();
+        for (segment, state) in list_segments(&self.disk)? {
+            let is_known = known.get(&segment) == Some(&SegmentState::Sealed);
+            let is_named = named.contains(&segment);
+            // Of one that the index lags behind, a sealed archive's keys tell whose it is.
+            if is_named || (!is_known && !self.plaintext) {
+                found.insert(segment, state);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Overwrites a call's slots with zeros and makes that durable.
+    fn zero_slots(&mut self, segment: SegmentId, call: CallId) -> Result<(), ArchiveError> {
+        let name = segment.keys_name();
+        let io = |error: io::Error| ArchiveError::io("erase", &name, error);
+        let file = match self.disk.open_write(&name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(io(error)),
+        };
+        let header = read_vec(&self.disk, &file, 0, SIDECAR_HEADER_BYTES).map_err(io)?;
+        let bad = ArchiveError::BadKeySlot { segment, slot: 0 };
+        let header = SidecarHeader::decode(&header, self.archive, segment).ok_or(bad)?;
+        let slots = header.slots_in(self.disk.len_bytes(&file).map_err(io)?);
+        let zeros = vec![0; header.slot_bytes as usize];
+        let mut touched = false;
+        for number in 0..u32::try_from(slots).unwrap_or(u32::MAX) {
+            let offset = header.slot_offset(number);
+            let slot = read_vec(&self.disk, &file, offset, zeros.len()).map_err(io)?;
+            if matches!(decode_slot(&slot), SlotBytes::Key(key) if key.call == call) {
+                self.disk.write_at(&file, offset, &[IoSlice::new(&zeros)]).map_err(io)?;
+                touched = true;
+            }
+        }
+        if touched {
+            self.disk.sync_data(&file).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, new: &[Tombstone]) -> Result<(), ArchiveError> {
+        let now_ns = (self.clock)().now_ns;
+        self.tombstones.append(&mut self.disk, new, now_ns, &self.keys.signing)
+    }
+}
+
+const DAY_NS: i64 = 86_400 * 1_000_000_000;
+
+/// What the index lists of an erased call: nothing about anybody.
+pub(super) fn stub(call: CallId, started_ns: i64) -> String {
+    let nobody = json!({"uri": "", "number": "", "name": ""});
+    json!({
+        "id": call.to_string(),
+        "sip_call_ids": [],
+        "state": "ended",
+        "started_at": format_utc(started_ns),
+        "answered_at": null,
+        "ended_at": null,
+        "end_reason": null,
+        "status_code": null,
+        "origin": "invite",
+        "verdict": "none",
+        "caller": nobody,
+        "callee": nobody,
+        "recording":
+            {"state": "erased", "started_at": null, "seconds": 0.0, "bytes": 0, "channels": 0},
+        "streams": [],
+        "gaps": [],
+        "dtmf": [],
+        "notes": [],
+    })
+    .to_string()
+}
