@@ -16,6 +16,7 @@ pub mod footer;
 mod index;
 mod index_row;
 pub mod manifest;
+pub mod merkle;
 mod mmap;
 mod open_segment;
 pub mod reader;
