@@ -24,6 +24,7 @@ mod rebuild;
 mod recover;
 mod scan;
 pub mod segment;
+pub mod signing;
 pub mod writer;
 
 pub use body::{AudioBatch, AudioBatchWriter, SipEntry};
