@@ -8,6 +8,7 @@
 //! Sources: docs/archive.md.
 
 pub mod body;
+pub mod checkpoint;
 pub mod disk;
 pub mod disk_os;
 pub mod disk_sim;

@@ -11,21 +11,17 @@
 
 use std::fmt;
 
+use aws_lc_rs::rand;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::merkle::sha256;
+use crate::base::limits::{KEY_NAME_BYTES_MAX, NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX};
 
 /// Type byte of Ed25519 in keys and key ids (C2SP signed-note, "Signature types").
 const ED25519_TYPE: u8 = 1;
-/// A key's name is at most this long, so that a signed checkpoint stays below 1 KiB.
-pub const KEY_NAME_BYTES_MAX: usize = 128;
-/// Longer notes are refused unread.
-pub const NOTE_BYTES_MAX: usize = 128 << 10;
-/// Notes with more signatures are refused, as by Go; C2SP asks for at least 16.
-pub const NOTE_SIGNATURES_MAX: usize = 100;
 const PRIVATE_PREFIX: &str = "PRIVATE+KEY+";
 /// In front of each signature line: an em dash and a space.
 const SIGNATURE_PREFIX: &str = "\u{2014} ";
@@ -123,6 +119,15 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
+    /// A new key, of random bytes of the system; `None` for a name that [`VerifyingKey::new`]
+    /// refuses, or if there are no random bytes.
+    #[must_use]
+    pub fn generate(name: &str) -> Option<Self> {
+        let mut seed = Zeroizing::new([0; 32]);
+        rand::fill(seed.as_mut_slice()).ok()?;
+        Self::from_seed(name, *seed)
+    }
+
     /// The key of 32 random bytes (`Disk::random`); `None` for a name that [`VerifyingKey::new`]
     /// refuses. The caller wipes its own copy of the seed.
     #[must_use]
@@ -157,7 +162,9 @@ impl SigningKey {
         let mut text = Zeroizing::new(String::with_capacity(96 + self.public.name.len()));
         text.push_str(PRIVATE_PREFIX);
         text.push_str(&self.public.name);
-        text.push_str(&format!("+{id:08x}+"));
+        for part in ["+", &format!("{id:08x}"), "+"] {
+            text.push_str(part);
+        }
         STANDARD.encode_string(bytes.as_slice(), &mut text);
         text.push('\n');
         text
@@ -264,18 +271,7 @@ pub fn sign_note(text: &str, key: &SigningKey) -> String {
 /// Any [`NoteFault`]; then nothing of the note may be believed.
 /// Source: C2SP signed-note.
 pub fn open_note<'a>(bytes: &'a [u8], key: &VerifyingKey) -> Result<&'a str, NoteFault> {
-    if bytes.len() > NOTE_BYTES_MAX {
-        return Err(NoteFault::TooLong);
-    }
-    let note = std::str::from_utf8(bytes).map_err(|_| NoteFault::NotText)?;
-    if note.bytes().any(|byte| byte < b' ' && byte != b'\n') {
-        return Err(NoteFault::NotText);
-    }
-    // The text may hold blank lines: the last one is what separates.
-    let blank = note.rfind("\n\n").ok_or(NoteFault::Malformed)?;
-    let (text, rest) = note.split_at(blank + 1);
-    let lines = rest.strip_prefix('\n').and_then(|lines| lines.strip_suffix('\n'));
-    let lines = lines.ok_or(NoteFault::Malformed)?;
+    let (text, lines) = split_note(bytes)?;
     let (mut count, mut is_signed) = (0, false);
     for line in lines.split('\n') {
         count += 1;
@@ -291,6 +287,31 @@ pub fn open_note<'a>(bytes: &'a [u8], key: &VerifyingKey) -> Result<&'a str, Not
         }
     }
     if is_signed { Ok(text) } else { Err(NoteFault::OtherKey) }
+}
+
+/// The text of a note whose signatures nobody has checked: to see which key or archive it names,
+/// and to say more than that without a key only as "not proven".
+///
+/// # Errors
+/// `TooLong`, `NotText`, `Malformed` (signature lines are not looked at).
+pub fn unchecked_text(bytes: &[u8]) -> Result<&str, NoteFault> {
+    split_note(bytes).map(|(text, _)| text)
+}
+
+/// The text, and the signature lines without the last one's newline.
+fn split_note(bytes: &[u8]) -> Result<(&str, &str), NoteFault> {
+    if bytes.len() > NOTE_BYTES_MAX {
+        return Err(NoteFault::TooLong);
+    }
+    let note = std::str::from_utf8(bytes).map_err(|_| NoteFault::NotText)?;
+    if note.bytes().any(|byte| byte < b' ' && byte != b'\n') {
+        return Err(NoteFault::NotText);
+    }
+    // The text may hold blank lines: the last one is what separates.
+    let blank = note.rfind("\n\n").ok_or(NoteFault::Malformed)?;
+    let (text, rest) = note.split_at(blank + 1);
+    let lines = rest.strip_prefix('\n').and_then(|lines| lines.strip_suffix('\n'));
+    Ok((text, lines.ok_or(NoteFault::Malformed)?))
 }
 
 /// Key name, key id and signature of one line.

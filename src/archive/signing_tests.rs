@@ -29,7 +29,7 @@ fn the_published_example_of_go_is_read_and_written_byte_for_byte() {
     assert_eq!(*secret.file_text(), format!("{GO_SECRET}\n"));
     let (text, _) = GO_NOTE.split_once("\n\n").expect("a blank line");
     assert_eq!(sign_note(&format!("{text}\n"), &secret), GO_NOTE);
-    assert_eq!(open_note(GO_NOTE.as_bytes(), &public), Ok(&GO_NOTE[..text.len() + 1]));
+    assert_eq!(open_note(GO_NOTE.as_bytes(), &public), Ok(&GO_NOTE[..=text.len()]));
 }
 
 #[test]
@@ -164,4 +164,21 @@ fn a_detached_signature_is_never_that_of_a_note() {
     let text = String::from_utf8(framed("a", &[])).expect("ASCII");
     let note = format!("{text}\n\u{2014} ours {}\n", STANDARD.encode(bytes));
     assert_eq!(open_note(note.as_bytes(), &ours.verifying_key()), Err(NoteFault::NotText));
+}
+
+#[test]
+fn a_new_key_is_another_each_time_and_its_file_brings_it_back() {
+    let (one, two) = (SigningKey::generate("a"), SigningKey::generate("a"));
+    let (one, two) = (one.expect("a key"), two.expect("a key"));
+    assert_ne!(one.verifying_key(), two.verifying_key());
+    let again = SigningKey::parse(&one.file_text()).expect("its own file");
+    assert_eq!(again.verifying_key(), one.verifying_key());
+    assert!(SigningKey::generate("a b").is_none());
+}
+
+#[test]
+fn an_unchecked_text_is_read_whoever_signed_it() {
+    let note = sign_note("a\n\nb\n", &key("ours", 1));
+    assert_eq!(unchecked_text(note.as_bytes()), Ok("a\n\nb\n"));
+    assert_eq!(unchecked_text(b"a\n"), Err(NoteFault::Malformed));
 }
