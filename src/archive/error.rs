@@ -9,6 +9,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::segment::SegmentId;
+use super::tombstones::{TombstoneFault, TombstoneRefusal};
 use crate::base::CallId;
 
 /// Why an archive could not be opened, written or read.
@@ -125,6 +126,20 @@ pub enum ArchiveError {
         /// Its length.
         len_bytes: usize,
     },
+    /// A line of `tombstones` is damaged.
+    #[error("the file tombstones is damaged ({fault}): restore it from a copy")]
+    BadTombstones {
+        /// Which line, and what is wrong with it.
+        fault: TombstoneFault,
+    },
+    /// A call cannot be erased, held or released now.
+    #[error("call {call}: {refusal}")]
+    TombstoneRefused {
+        /// Which call.
+        call: CallId,
+        /// Why not.
+        refusal: TombstoneRefusal,
+    },
     /// A call used up its sequence numbers.
     #[error("call {call} has too many records: report this as a bug")]
     TooManyRecords {
@@ -157,6 +172,8 @@ impl ArchiveError {
             Self::Index { .. } => "index",
             Self::BadSummary { .. } => "bad_summary",
             Self::RecordTooLong { .. } => "record_too_long",
+            Self::BadTombstones { .. } => "bad_tombstones",
+            Self::TombstoneRefused { .. } => "tombstone_refused",
             Self::TooManyRecords { .. } => "too_many_records",
         }
     }

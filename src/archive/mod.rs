@@ -26,6 +26,8 @@ mod recover;
 mod scan;
 pub mod segment;
 pub mod signing;
+pub mod tombstone_file;
+pub mod tombstones;
 pub mod writer;
 
 pub use body::{AudioBatch, AudioBatchWriter, SipEntry};
@@ -47,5 +49,7 @@ pub const MANIFEST_NAME: &str = "archive.toml";
 pub const INDEX_NAME: &str = "index.sqlite";
 /// The file that the one writer locks.
 pub const LOCK_NAME: &str = "archive.lock";
+/// What was erased, held and compacted.
+pub const TOMBSTONES_NAME: &str = "tombstones";
 /// Where the segments are.
 pub const SEGMENTS_DIR: &str = "segments";
