@@ -26,6 +26,7 @@ mod recover;
 mod scan;
 pub mod segment;
 pub mod signing;
+pub mod timestamp;
 pub mod tombstone_file;
 pub mod tombstones;
 pub mod writer;
