@@ -33,7 +33,7 @@ impl BoxKeys {
         let (seed, secret) = random.split_first_chunk::<KEY_BYTES>()?;
         let name = Secret::from_slice(seed)?.derive("name");
         let name: String = name.bytes().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        let signing = Arc::new(SigningKey::generate(&format!("callspan-{name}"), *seed)?);
+        let signing = Arc::new(SigningKey::from_seed(&format!("callspan-{name}"), *seed)?);
         Some(Self { signing, box_key: BoxKey::new(Secret::from_slice(secret)?) })
     }
 }

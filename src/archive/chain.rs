@@ -13,7 +13,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use super::SEGMENTS_DIR;
-use super::checkpoint::{Checkpoint, ClockQuality, SegmentStatement};
+use super::checkpoint::{Checkpoint, ClockQuality, SegmentStatement, origin};
 use super::disk::{Disk, read_vec};
 use super::error::ArchiveError;
 use super::footer::{FOOTER_HEAD_BYTES, FooterHead, FooterParts, TRAILER_BYTES, decode_trailer};
@@ -34,12 +34,6 @@ pub struct ClockReading {
 
 /// How the archive asks for the time: it reads no clock of its own.
 pub type Clock = fn() -> ClockReading;
-
-/// The origin line of an archive's checkpoints.
-#[must_use]
-pub fn origin(archive: [u8; 16]) -> String {
-    format!("callspan/{:032x}", u128::from_be_bytes(archive))
-}
 
 /// The end of the chain.
 pub(super) struct Chain {
@@ -233,7 +227,7 @@ pub(super) fn read_end<D: Disk>(disk: &D, file: &D::File, key: &VerifyingKey) ->
     let hashes: Vec<Hash> = hashes.as_chunks().0.iter().copied().map(Hash::new).collect();
     let (at, len) = head.checkpoint_place();
     let note = String::from_utf8(read_vec(disk, file, offset.checked_add(at)?, len).ok()?).ok()?;
-    let checkpoint = Checkpoint::parse(open_note(note.as_bytes(), key).ok()?).ok()?;
+    let checkpoint = Checkpoint::parse(open_note(note.as_bytes(), key).ok()?)?;
     let frontier = Frontier::from_hashes(checkpoint.size, &hashes)?;
     (frontier.root() == checkpoint.root).then_some(End { checkpoint, note, frontier })
 }

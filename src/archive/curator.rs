@@ -255,10 +255,7 @@ impl<D: Disk> Curator<D> {
 
     /// Every segment that may hold records of the call: those that the index names, and those that it
     /// does not know whole.
-    fn segments_of(
-        &self,
-        call: CallId,
-    ) -> Result<BTreeMap<SegmentId, SegmentState>, ArchiveError> {
+    fn segments_of(&self, call: CallId) -> Result<BTreeMap<SegmentId, SegmentState>, ArchiveError> {
         let known = self.index.segments()?;
         let named: Vec<SegmentId> =
             self.index.segments_of(call)?.into_iter().map(|(segment, _)| segment).collect();

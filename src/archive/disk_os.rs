@@ -17,8 +17,8 @@ use nix::sys::statvfs::statvfs;
 use nix::sys::uio::pwritev;
 use nix::unistd::fdatasync;
 
+use super::INDEX_NAME;
 use super::disk::{Disk, IndexPlace};
-use super::{INDEX_NAME, LOCK_NAME};
 
 /// A directory.
 #[derive(Debug)]
@@ -199,6 +199,7 @@ impl Disk for DiskOs {
 
 #[cfg(test)]
 mod tests {
+    use super::super::LOCK_NAME;
     use super::*;
 
     #[test]

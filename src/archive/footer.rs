@@ -25,6 +25,7 @@ use std::borrow::Cow;
 use super::error::SegmentFault;
 use super::merkle::Hash;
 use super::segment::{HEADER_BYTES, RecordKind, crc32c};
+use crate::base::limits::CHECKPOINT_BYTES_MAX;
 use crate::base::{CallId, Reader};
 
 /// Bytes of a record's row in the footer.
@@ -37,8 +38,6 @@ pub const TRAILER_BYTES: usize = 32;
 const HASH_BYTES: usize = 32;
 /// Bytes of a compaction's signature.
 pub const SIGNATURE_BYTES: usize = 64;
-/// Bytes of a checkpoint at most.
-pub const CHECKPOINT_BYTES_MAX: usize = 1_024;
 /// Bytes kept free for head, checkpoint, frontier (2^24 segments), CRC and trailer.
 const FIXED_ROOM_BYTES: u64 = 48 + 1_024 + 24 * 32 + 8 + 32;
 /// What a footer begins with; read as a record's length it is far too long to be one.

@@ -164,7 +164,7 @@ impl Manifest {
     /// # Errors
     /// `BadManifest`.
     pub fn verifying_key(&self) -> Result<VerifyingKey, ArchiveError> {
-        self.signing_key.parse().map_err(|_| bad("signing_key is no vkey"))
+        VerifyingKey::parse(&self.signing_key).ok_or_else(|| bad("signing_key is no vkey"))
     }
 
     /// The recipients of what is recorded from now on.

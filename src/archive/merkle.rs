@@ -93,7 +93,9 @@ pub fn sha256(parts: &[&[u8]]) -> Hash {
         return Hash::of(&digest(&SHA256, one));
     }
     let mut context = Context::new(&SHA256);
-    parts.iter().for_each(|part| context.update(part));
+    for part in parts {
+        context.update(part);
+    }
     Hash::of(&context.finish())
 }
 
@@ -105,7 +107,9 @@ pub fn sha256(parts: &[&[u8]]) -> Hash {
 pub fn leaf_hash(parts: &[&[u8]]) -> Hash {
     let mut context = Context::new(&SHA256);
     context.update(&[0]);
-    parts.iter().for_each(|part| context.update(part));
+    for part in parts {
+        context.update(part);
+    }
     Hash::of(&context.finish())
 }
 
@@ -121,7 +125,9 @@ fn node_hash(left: &Hash, right: &Hash) -> Hash {
 #[must_use]
 pub fn root(leaves: &[Hash]) -> Hash {
     let mut frontier = Frontier::default();
-    leaves.iter().for_each(|leaf| frontier.push(*leaf));
+    for leaf in leaves {
+        frontier.push(*leaf);
+    }
     frontier.root()
 }
 

@@ -46,7 +46,11 @@ fn numbered(count: usize) -> Vec<Hash> {
 }
 
 fn power_below(size: usize) -> usize {
-    (0..).map(|bit| 1 << bit).take_while(|power| *power < size).last().expect("size is over 1")
+    (0..usize::BITS)
+        .map(|bit| 1 << bit)
+        .take_while(|power| *power < size)
+        .last()
+        .expect("size is over 1")
 }
 
 fn naive_root(leaves: &[Hash]) -> Hash {

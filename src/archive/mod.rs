@@ -42,6 +42,7 @@ pub mod secret;
 pub mod segment;
 mod sidecar;
 pub mod signing;
+pub mod timestamp;
 pub mod tombstone_file;
 pub mod tombstones;
 mod unseal;

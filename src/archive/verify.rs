@@ -11,8 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::MANIFEST_NAME;
-use super::chain::origin;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, origin};
 use super::disk::{Disk, read_vec};
 use super::error::ArchiveError;
 use super::manifest::Manifest;
@@ -286,7 +285,9 @@ impl<D: Disk> Check<'_, D> {
     fn against(&mut self, note: &str) {
         let fault = |what: &str| Fault::of("the checkpoint that was given", what);
         let read = open_note(note.as_bytes(), &self.key).map_err(|error| error.to_string());
-        let read = read.and_then(|text| Checkpoint::parse(text).map_err(|error| error.to_string()));
+        let read = read.and_then(|text| {
+            Checkpoint::parse(text).ok_or_else(|| "it is no checkpoint".to_owned())
+        });
         let kept = match read {
             Ok(kept) if kept.origin == origin(self.archive) => kept,
             Ok(_) => return self.found.faults.push(fault("it is another archive's")),

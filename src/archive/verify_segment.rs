@@ -7,8 +7,7 @@
 
 use std::io;
 
-use super::chain::origin;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, origin};
 use super::disk::{Disk, read_vec};
 use super::error::{ArchiveError, SegmentFault};
 use super::footer::{Footer, TRAILER_BYTES, TableEntry, decode_trailer};
@@ -102,7 +101,8 @@ fn check_checkpoint(
 ) -> Option<(Checkpoint, String)> {
     let note = std::str::from_utf8(footer.checkpoint).ok().map(str::to_owned);
     let opened = open_note(footer.checkpoint, key).map_err(|fault| fault.to_string());
-    let opened = opened.and_then(|text| Checkpoint::parse(text).map_err(|fault| fault.to_string()));
+    let opened = opened
+        .and_then(|text| Checkpoint::parse(text).ok_or_else(|| "it is no checkpoint".to_owned()));
     match opened {
         Ok(checkpoint)
             if checkpoint.origin == origin(archive) && checkpoint.segment.segment == segment.0 =>

@@ -193,6 +193,16 @@ pub const SEGMENT_RECORDS_MAX: usize = 1 << 20;
 /// opening of the archive reads them from the segments again.
 pub const INDEX_PENDING_MAX: usize = 2 * CALLS_MAX;
 
+/// Bytes of the largest key slot; `init` and `recipients add` refuse recipients whose wrapped keys
+/// do not fit.
+pub const KEY_SLOT_BYTES_MAX: usize = 16 << 10;
+
+/// Recipients of one archive; more are refused by `init` and `recipients add`.
+pub const RECIPIENTS_MAX: usize = 64;
+
+/// A segment with records is sealed at this age, so that little stands unsigned on a quiet line.
+pub const SEGMENT_AGE_MS_MAX: u64 = 3_600_000;
+
 /// Bytes of the name of a signing key, so that a signed checkpoint stays below its limit.
 pub const KEY_NAME_BYTES_MAX: usize = 128;
 

@@ -66,12 +66,8 @@ pub fn verify(job: &VerifyJob) -> Result<Exit, Failure> {
 
 fn read_key(text: &str) -> Result<VerifyingKey, Failure> {
     let wrong = || Failure::usage(format_args!("--public-key: `{text}` is no vkey and no file"));
-    match text.parse() {
-        Ok(key) => Ok(key),
-        Err(_) => {
-            fs::read_to_string(text).ok().and_then(|text| text.parse().ok()).ok_or_else(wrong)
-        }
-    }
+    let in_file = || VerifyingKey::parse(fs::read_to_string(text).ok()?.trim());
+    VerifyingKey::parse(text).or_else(in_file).ok_or_else(wrong)
 }
 
 fn read_text(path: &Path) -> Result<String, Failure> {

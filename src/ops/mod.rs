@@ -10,3 +10,4 @@ pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod notify;
+pub mod timestamp_client;
