@@ -308,6 +308,23 @@ impl<D: Disk> Curator<D> {
 
 const DAY_NS: i64 = 86_400 * 1_000_000_000;
 
+/// Tells the index of the calls that were erased, so that rows of theirs are never listed.
+pub(super) fn purge_erased<D: Disk>(
+    disk: &D,
+    index: &mut Index,
+    manifest: &Manifest,
+) -> Result<(), ArchiveError> {
+    let archive = manifest.archive_id().unwrap_or_default();
+    let key = manifest.verifying_key()?;
+    let file = TombstoneFile::load(disk, archive, Some(&key))?;
+    let known = index.purged()?;
+    for (call, erasure) in file.tombstones().erasures().filter(|(call, _)| !known.contains(call)) {
+        let started_ns = erasure.started_at_ns.unwrap_or(0);
+        index.purge(call, &stub(call, started_ns), started_ns)?;
+    }
+    Ok(())
+}
+
 /// What the index lists of an erased call: nothing about anybody.
 pub(super) fn stub(call: CallId, started_ns: i64) -> String {
     let nobody = json!({"uri": "", "number": "", "name": ""});

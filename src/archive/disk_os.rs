@@ -199,8 +199,8 @@ impl Disk for DiskOs {
 
 #[cfg(test)]
 mod tests {
-    use super::super::LOCK_NAME;
     use super::*;
+    use crate::archive::LOCK_NAME;
 
     #[test]
     fn bytes_written_in_slices_read_back_and_the_rest_of_a_preallocated_file_is_zero() {

@@ -9,6 +9,7 @@
 use std::io;
 use std::path::Path;
 
+use super::curator::purge_erased;
 use super::disk::{Disk, IndexPlace};
 use super::error::ArchiveError;
 use super::index::{Index, Query};
@@ -50,7 +51,8 @@ pub fn rebuild_index(path: &Path, box_key: Option<&BoxKey>) -> Result<Rebuilt, A
     remove_index(&mut disk, &new_name)?;
     let place = IndexPlace::File(path.join(&new_name));
     let mut index = Index::create(&place, &disk.place(), index_key.as_ref())?;
-    // Step 3: every segment, in order.
+    // Step 3: erased calls first, so that nothing of them is taken; then every segment, in order.
+    purge_erased(&disk, &mut index, &manifest)?;
     let mut rebuilt = Rebuilt::default();
     for listed in list_segments(&disk)? {
         match index_segment(&disk, &mut index, archive, listed, &unsealer) {

@@ -179,6 +179,8 @@ pub(super) fn index_segment<D: Disk>(
                 Err(ArchiveError::Io { op, name, source }) => {
                     return Err(ArchiveError::Io { op, name, source });
                 }
+                // Of an erased call nothing is missed.
+                Err(ArchiveError::Erased { .. }) => {}
                 Err(_) => counts.skipped += 1,
             }
         }

@@ -10,7 +10,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::MANIFEST_NAME;
 use super::checkpoint::{Checkpoint, origin};
 use super::disk::{Disk, read_vec};
 use super::error::ArchiveError;
@@ -20,7 +19,10 @@ use super::recover::list_segments;
 use super::scan::{check_header, scan, torn_bytes};
 use super::segment::{HEADER_BYTES, SegmentId, SegmentState};
 use super::signing::{VerifyingKey, open_note};
-use super::verify_segment::{Sealed, check_sealed};
+use super::tombstone_file::TombstoneFile;
+use super::tombstones::Tombstones;
+use super::verify_segment::{Known, Sealed, check_sealed};
+use super::{MANIFEST_NAME, TOMBSTONES_NAME};
 use crate::base::CallId;
 
 /// What to check against, beside the archive itself.
@@ -148,7 +150,27 @@ pub fn verify_on<D: Disk>(disk: &D, options: &VerifyOptions) -> Result<Verified,
         let what = "it names another signing key than the one that was given";
         found.faults.push(Fault::of(MANIFEST_NAME, what));
     }
-    let mut check = Check { disk, archive, key, found, chain: BTreeMap::new() };
+    let tombstones = match TombstoneFile::load(disk, archive, Some(&key)) {
+        Ok(file) => {
+            if file.torn_bytes() > 0 {
+                let what = "its last line is torn, and was never acknowledged";
+                found.leftovers.push(Fault::of(TOMBSTONES_NAME, what));
+            }
+            file.tombstones().clone()
+        }
+        Err(ArchiveError::BadTombstones { fault }) => {
+            found.faults.push(Fault::of(TOMBSTONES_NAME, fault.to_string()));
+            Tombstones::new(archive)
+        }
+        Err(error) => return Err(error),
+    };
+    for call in tombstones.unfinished() {
+        let what = format!("the erasure of call {call} was begun and not finished");
+        found.leftovers.push(Fault::of(TOMBSTONES_NAME, what));
+    }
+    found.erased_calls =
+        tombstones.erasures().filter(|(_, erasure)| erasure.erased_ns.is_some()).count() as u64;
+    let mut check = Check { disk, archive, key, tombstones, found, chain: BTreeMap::new() };
     check.segments()?;
     check.chain();
     if let Some(note) = &options.checkpoint {
@@ -161,6 +183,7 @@ struct Check<'d, D: Disk> {
     disk: &'d D,
     archive: [u8; 16],
     key: VerifyingKey,
+    tombstones: Tombstones,
     found: Verified,
     /// Checkpoints by their size.
     chain: BTreeMap<u64, (Checkpoint, String)>,
@@ -189,14 +212,21 @@ impl<D: Disk> Check<'_, D> {
             }
         }
         for name in names {
-            self.found.faults.push(Fault::of(&name, "it belongs to no segment"));
+            if name.ends_with(".compacting") {
+                let what = "a compaction was cut short; the next `callspan retain` finishes it";
+                self.found.leftovers.push(Fault::of(&name, what));
+            } else {
+                self.found.faults.push(Fault::of(&name, "it belongs to no segment"));
+            }
         }
         Ok(())
     }
 
     fn sealed(&mut self, segment: SegmentId) -> Result<(), ArchiveError> {
-        let Sealed { faults, records, dropped, end } =
-            check_sealed(self.disk, self.archive, segment, &self.key)?;
+        let known = Known { archive: self.archive, key: &self.key, tombstones: &self.tombstones };
+        let Sealed { faults, leftovers, records, dropped, end } =
+            check_sealed(self.disk, segment, &known)?;
+        self.found.leftovers.extend(leftovers);
         self.found.records += records;
         self.found.dropped_records += dropped;
         if faults.is_empty() {

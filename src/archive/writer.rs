@@ -17,6 +17,7 @@ use super::box_keys::BoxKeys;
 use super::call_keys::{CallKeys, Sealing, purpose_of};
 use super::chain::{Chain, Clock, ClockReading};
 use super::cipher::TAG_BYTES;
+use super::curator::purge_erased;
 use super::disk::Disk;
 use super::error::ArchiveError;
 use super::index::{Batch, Index, IndexedCall};
@@ -170,6 +171,7 @@ impl<D: Disk> Writer<D> {
             index_lost: false,
             report: Committed::default(),
         };
+        purge_erased(&writer.disk, &mut writer.index, &manifest)?;
         let recovered = writer.recover()?;
         Ok((writer, recovered))
     }

@@ -43,6 +43,14 @@ pub enum TypedCommand {
     Export(ExportArgs),
     /// Check that everything is there as it was sealed
     Verify(VerifyArgs),
+    /// Erase a call, or a person's calls, for good
+    Erase(EraseArgs),
+    /// Keep a call from being erased
+    Hold(HoldArgs),
+    /// End a legal hold
+    Release(HoldArgs),
+    /// Erase what is older than the retention allows, and give room back
+    Retain(RetainArgs),
     /// Make keys that open recordings
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -66,6 +74,50 @@ pub struct VerifyArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `callspan erase`.
+#[derive(Debug, Args)]
+pub struct EraseArgs {
+    /// The call's id (or its first 6 or more characters), or a SIP Call-ID
+    #[arg(required_unless_present = "number", conflicts_with = "number")]
+    pub call: Option<String>,
+    /// All calls of this number, as `callspan calls --number` finds them; they are listed first
+    #[arg(long, value_name = "N")]
+    pub number: Option<String>,
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// Why: kept for auditors, so it must name nobody
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Only list what would be erased
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `callspan hold` and `release`.
+#[derive(Debug, Args)]
+pub struct HoldArgs {
+    /// The call's id (or its first 6 or more characters), or a SIP Call-ID
+    pub call: String,
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// Why: kept for auditors, so it must name nobody
+    #[arg(long, value_name = "TEXT", default_value = "not given")]
+    pub reason: String,
+}
+
+/// `callspan retain`.
+#[derive(Debug, Args)]
+pub struct RetainArgs {
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// Only say what would be erased
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `callspan keys`.

@@ -32,6 +32,7 @@ mod replay;
 mod show;
 mod store;
 mod table;
+mod upkeep;
 mod verify;
 
 use std::ffi::OsString;
@@ -46,6 +47,7 @@ pub use options::{OutputFormat, RunOptions};
 pub use output::Failure;
 pub use parse::parse;
 pub use report::{RunError, RunReport};
+pub use upkeep::{EraseJob, Mode, Which};
 pub use verify::VerifyJob;
 
 /// How the program ends.
@@ -193,6 +195,33 @@ pub enum Command {
     Export(ExportJob),
     /// `callspan verify`.
     Verify(VerifyJob),
+    /// `callspan erase`.
+    Erase(EraseJob),
+    /// `callspan hold`.
+    Hold {
+        /// Call id, its beginning, or a SIP Call-ID.
+        call: String,
+        /// Which archive.
+        archive: ArchivePlace,
+        /// Why.
+        reason: String,
+    },
+    /// `callspan release`.
+    Release {
+        /// Call id, its beginning, or a SIP Call-ID.
+        call: String,
+        /// Which archive.
+        archive: ArchivePlace,
+        /// Why.
+        reason: String,
+    },
+    /// `callspan retain`.
+    Retain {
+        /// Which archive.
+        archive: ArchivePlace,
+        /// Whether to do it.
+        mode: Mode,
+    },
     /// `callspan keys new`.
     KeysNew {
         /// Where the identity goes; `None`: standard output.
@@ -243,6 +272,10 @@ pub fn run(command: Command, runner: Runner) -> Exit {
         Command::Export(job) => export::export(&job),
         Command::IndexRebuild { archive } => index::rebuild(&archive),
         Command::Verify(job) => verify::verify(&job),
+        Command::Erase(job) => upkeep::erase(&job),
+        Command::Hold { call, archive, reason } => upkeep::hold(&call, &archive, &reason),
+        Command::Release { call, archive, reason } => upkeep::release(&call, &archive, &reason),
+        Command::Retain { archive, mode } => upkeep::retain(&archive, mode),
         Command::KeysNew { output } => keys::new(output.as_deref()),
     };
     output::conclude(done)

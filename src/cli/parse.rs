@@ -12,14 +12,14 @@ use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
 
 use super::args::{
-    ArchiveArg, CaptureArgs, IndexCommand, InitArgs, KeyArgs, KeysCommand, RunArgs, Typed,
-    TypedCommand,
+    ArchiveArg, CaptureArgs, EraseArgs, HoldArgs, IndexCommand, InitArgs, KeyArgs, KeysCommand,
+    RetainArgs, RunArgs, Typed, TypedCommand,
 };
 use super::config::{self, Environment};
 use super::options::{self, OutputFormat, RINGS_MAX, RunOptions};
 use super::{
-    ArchivePlace, CallsQuery, Command, Confidentiality, ExportJob, KeyPaths, NoCommand, Overwrite,
-    Usage, VerifyJob,
+    ArchivePlace, CallsQuery, Command, Confidentiality, EraseJob, ExportJob, KeyPaths, Mode,
+    NoCommand, Overwrite, Usage, VerifyJob, Which,
 };
 use crate::archive::Retention;
 use crate::base::limits;
@@ -108,6 +108,17 @@ fn meaning(typed: TypedCommand, environment: Environment<'_>) -> Result<Command,
             checkpoint: verify.checkpoint,
             json: format_of(verify.json),
         })),
+        TypedCommand::Erase(erase) => erase_of(erase, environment),
+        TypedCommand::Hold(HoldArgs { call, archive, reason }) => {
+            Ok(Command::Hold { call, archive: archive_of(archive, environment)?, reason })
+        }
+        TypedCommand::Release(HoldArgs { call, archive, reason }) => {
+            Ok(Command::Release { call, archive: archive_of(archive, environment)?, reason })
+        }
+        TypedCommand::Retain(RetainArgs { archive, dry_run }) => Ok(Command::Retain {
+            archive: archive_of(archive, environment)?,
+            mode: mode_of(dry_run),
+        }),
         TypedCommand::Keys(KeysCommand::New(keys)) => Ok(Command::KeysNew { output: keys.output }),
         TypedCommand::Index(IndexCommand::Rebuild(archive)) => {
             Ok(Command::IndexRebuild { archive: archive_of(archive, environment)? })
@@ -132,6 +143,21 @@ fn init_of(init: InitArgs, environment: Environment<'_>) -> Result<Command, Usag
     let retention = Retention { days, ..Retention::default() };
     let archive = place_of(init.archive, init.keys, environment);
     Ok(Command::Init { archive, confidentiality, retention })
+}
+
+fn erase_of(erase: EraseArgs, environment: Environment<'_>) -> Result<Command, Usage> {
+    let which = match (erase.call, erase.number) {
+        (_, Some(number)) => Which::Number(number),
+        (Some(call), None) => Which::Call(call),
+        (None, None) => return Err(Usage("which call? give its id, or --number N".to_owned())),
+    };
+    let archive = archive_of(erase.archive, environment)?;
+    let (reason, mode) = (erase.reason, mode_of(erase.dry_run));
+    Ok(Command::Erase(EraseJob { archive, which, reason, mode }))
+}
+
+const fn mode_of(dry_run: bool) -> Mode {
+    if dry_run { Mode::DryRun } else { Mode::Do }
 }
 
 const fn format_of(json: bool) -> OutputFormat {

@@ -66,6 +66,11 @@ impl Store {
         self.archive.calls(query).map_err(|error| archive_failure(&error))
     }
 
+    /// The calls that match, read.
+    pub fn found(&self, query: &Query) -> Result<Vec<FoundCall>, Failure> {
+        self.calls(query)?.into_iter().map(read_call).collect()
+    }
+
     /// The one call that `name` names: its id, the beginning of it, or a SIP Call-ID.
     pub fn find(&self, name: &str) -> Result<FoundCall, Failure> {
         let mut found = self.archive.find(name).map_err(|error| archive_failure(&error))?;
@@ -135,7 +140,11 @@ impl Store {
     }
 
     fn bodies(&self, call: CallId, kinds: &[RecordKind]) -> Result<Vec<Vec<u8>>, Failure> {
-        let records = self.archive.records(call, kinds).map_err(|error| archive_failure(&error))?;
+        let records = match self.archive.records(call, kinds) {
+            // An erased call is shown as one; what is left of it says nothing.
+            Err(ArchiveError::Erased { .. }) if *kinds == [RecordKind::Sip] => Vec::new(),
+            read => read.map_err(|error| archive_failure(&error))?,
+        };
         Ok(records.into_iter().map(|record| record.body).collect())
     }
 }
