@@ -250,8 +250,20 @@ fn known_ids(path: &Path, box_key: &BoxKey) -> Result<KnownIds, ArchiveError> {
 /// audio is theirs.
 fn truncate_ongoing(path: &Path, box_key: &BoxKey, archive: &ArchiveSender, recovered: &Recovered) {
     let reader = Archive::open(path, Some(box_key)).ok();
-    for segment in &recovered.segments {
-        tracing::warn!(?segment, "an earlier process ended early: its open segment was sealed");
+    for found in &recovered.segments {
+        tracing::warn!(
+            segment = found.segment.0,
+            records_kept = found.kept_records,
+            bytes_cut = found.cut_bytes,
+            records_damaged = found.damaged.len(),
+            "an earlier process ended early: its open segment was sealed"
+        );
+    }
+    for segment in &recovered.unreadable {
+        tracing::error!(
+            segment = segment.0,
+            "a segment cannot be read and is left as it is: run `callspan verify`"
+        );
     }
     for call in &recovered.ongoing {
         if let Ok(mut summary) = serde_json::from_str::<CallSummary>(&call.summary_json) {

@@ -16,7 +16,10 @@ use crate::base::CallId;
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The directory holds no `archive.toml`.
-    #[error("{} is no archive: run `callspan init {}` first", path.display(), path.display())]
+    #[error(
+        "{} is no archive: run `callspan init {} --recipient KEY` first (or --plaintext)",
+        path.display(), path.display()
+    )]
     NotInitialised {
         /// The directory asked for.
         path: PathBuf,
@@ -333,7 +336,10 @@ mod tests {
     #[test]
     fn messages_are_one_line_and_name_the_command_that_helps() {
         let missing = ArchiveError::NotInitialised { path: PathBuf::from("calls") };
-        assert_eq!(missing.to_string(), "calls is no archive: run `callspan init calls` first");
+        assert_eq!(
+            missing.to_string(),
+            "calls is no archive: run `callspan init calls --recipient KEY` first (or --plaintext)"
+        );
         let index = ArchiveError::IndexUnusable { reason: "missing", place: "calls".to_owned() };
         assert!(index.to_string().contains("callspan index rebuild --archive calls"));
         let full = ArchiveError::Full { needed: 10, free: 3 }.to_string();

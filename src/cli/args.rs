@@ -51,6 +51,11 @@ pub enum TypedCommand {
     Release(HoldArgs),
     /// Erase what is older than the retention allows, and give room back
     Retain(RetainArgs),
+    /// Say who can open what is recorded from now on
+    #[command(subcommand)]
+    Recipients(RecipientsCommand),
+    /// Prove that an identity opens recordings, before it matters
+    Drill(DrillArgs),
     /// Make keys that open recordings
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -118,6 +123,42 @@ pub struct RetainArgs {
     /// Only say what would be erased
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `callspan recipients`.
+#[derive(Debug, Subcommand)]
+pub enum RecipientsCommand {
+    /// List them
+    List(ArchiveArg),
+    /// Seal new calls to these public keys too
+    Add(RecipientsArgs),
+    /// Do not seal new calls to these public keys any more
+    Remove(RecipientsArgs),
+}
+
+/// `callspan recipients add` and `remove`.
+#[derive(Debug, Args)]
+pub struct RecipientsArgs {
+    /// Public keys: age1…, or SSH keys
+    #[arg(required = true, value_name = "KEY")]
+    pub keys: Vec<String>,
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+}
+
+/// `callspan drill`.
+#[derive(Debug, Args)]
+pub struct DrillArgs {
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// The identity to try, from the back-up
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: PathBuf,
+    /// How many of the newest calls to open [default: 10]
+    #[arg(long, value_name = "N", value_parser = in_range::<u32, 1, 1_000_000>, default_value = "10", hide_default_value = true)]
+    pub calls: u32,
 }
 
 /// `callspan keys`.

@@ -16,6 +16,7 @@ pub mod when;
 
 mod calls;
 mod capture;
+mod drill;
 mod export;
 mod export_audio;
 mod export_pcap;
@@ -28,6 +29,7 @@ mod ladder;
 mod outfile;
 mod output;
 mod people;
+mod recipients;
 mod replay;
 mod show;
 mod store;
@@ -46,6 +48,7 @@ pub use key_files::{ArchivePlace, KeyPaths};
 pub use options::{OutputFormat, RunOptions};
 pub use output::Failure;
 pub use parse::parse;
+pub use recipients::Change;
 pub use report::{RunError, RunReport};
 pub use upkeep::{EraseJob, Mode, Which};
 pub use verify::VerifyJob;
@@ -222,6 +225,22 @@ pub enum Command {
         /// Whether to do it.
         mode: Mode,
     },
+    /// `callspan recipients`.
+    Recipients {
+        /// Which archive.
+        archive: ArchivePlace,
+        /// What to do.
+        change: Change,
+    },
+    /// `callspan drill`.
+    Drill {
+        /// Which archive.
+        archive: ArchivePlace,
+        /// The identity to try.
+        identity: PathBuf,
+        /// How many calls.
+        calls: u32,
+    },
     /// `callspan keys new`.
     KeysNew {
         /// Where the identity goes; `None`: standard output.
@@ -276,6 +295,8 @@ pub fn run(command: Command, runner: Runner) -> Exit {
         Command::Hold { call, archive, reason } => upkeep::hold(&call, &archive, &reason),
         Command::Release { call, archive, reason } => upkeep::release(&call, &archive, &reason),
         Command::Retain { archive, mode } => upkeep::retain(&archive, mode),
+        Command::Recipients { archive, change } => recipients::recipients(&archive, &change),
+        Command::Drill { archive, identity, calls } => drill::drill(&archive, &identity, calls),
         Command::KeysNew { output } => keys::new(output.as_deref()),
     };
     output::conclude(done)

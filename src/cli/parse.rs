@@ -13,13 +13,13 @@ use clap::error::{ContextKind, ErrorKind};
 
 use super::args::{
     ArchiveArg, CaptureArgs, EraseArgs, HoldArgs, IndexCommand, InitArgs, KeyArgs, KeysCommand,
-    RetainArgs, RunArgs, Typed, TypedCommand,
+    RecipientsCommand, RetainArgs, RunArgs, Typed, TypedCommand,
 };
 use super::config::{self, Environment};
 use super::options::{self, OutputFormat, RINGS_MAX, RunOptions};
 use super::{
-    ArchivePlace, CallsQuery, Command, Confidentiality, EraseJob, ExportJob, KeyPaths, Mode,
-    NoCommand, Overwrite, Usage, VerifyJob, Which,
+    ArchivePlace, CallsQuery, Change, Command, Confidentiality, EraseJob, ExportJob, KeyPaths,
+    Mode, NoCommand, Overwrite, Usage, VerifyJob, Which,
 };
 use crate::archive::Retention;
 use crate::base::limits;
@@ -119,6 +119,12 @@ fn meaning(typed: TypedCommand, environment: Environment<'_>) -> Result<Command,
             archive: archive_of(archive, environment)?,
             mode: mode_of(dry_run),
         }),
+        TypedCommand::Recipients(command) => recipients_of(command, environment),
+        TypedCommand::Drill(drill) => Ok(Command::Drill {
+            archive: archive_of(drill.archive, environment)?,
+            identity: drill.identity,
+            calls: drill.calls,
+        }),
         TypedCommand::Keys(KeysCommand::New(keys)) => Ok(Command::KeysNew { output: keys.output }),
         TypedCommand::Index(IndexCommand::Rebuild(archive)) => {
             Ok(Command::IndexRebuild { archive: archive_of(archive, environment)? })
@@ -154,6 +160,18 @@ fn erase_of(erase: EraseArgs, environment: Environment<'_>) -> Result<Command, U
     let archive = archive_of(erase.archive, environment)?;
     let (reason, mode) = (erase.reason, mode_of(erase.dry_run));
     Ok(Command::Erase(EraseJob { archive, which, reason, mode }))
+}
+
+fn recipients_of(
+    command: RecipientsCommand,
+    environment: Environment<'_>,
+) -> Result<Command, Usage> {
+    let (archive, change) = match command {
+        RecipientsCommand::List(archive) => (archive, Change::List),
+        RecipientsCommand::Add(args) => (args.archive, Change::Add(args.keys)),
+        RecipientsCommand::Remove(args) => (args.archive, Change::Remove(args.keys)),
+    };
+    Ok(Command::Recipients { archive: archive_of(archive, environment)?, change })
 }
 
 const fn mode_of(dry_run: bool) -> Mode {
