@@ -19,6 +19,7 @@ pub mod disk;
 pub mod disk_os;
 pub mod disk_sim;
 pub mod error;
+pub mod evidence;
 pub mod footer;
 mod index;
 mod index_key;

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::disk::Disk;
 use super::error::{ArchiveError, SegmentFault};
+use super::evidence::{self, SegmentEvidence};
 use super::footer::{Footer, decode_trailer};
 use super::index::{Index, IndexKey, IndexedCall, Query};
 use super::manifest::Manifest;
@@ -174,6 +175,22 @@ impl Archive {
             end = end.max(end_slot);
         }
         Ok((end, bytes))
+    }
+
+    /// What proves a call's records, one part a segment, and the bytes of the records.
+    ///
+    /// # Errors
+    /// `UnknownCall`, `NotSealedYet`, `NoIdentity`, `Erased`, `BadSegment`, `BadKeySlot`, `Io`, `Index`.
+    pub fn evidence(&self, id: CallId) -> Result<(Vec<SegmentEvidence>, Vec<u8>), ArchiveError> {
+        let (mut parts, mut bytes) = (Vec::new(), Vec::new());
+        for (segment, _) in self.index.segments_of(id)? {
+            let part = evidence::gather(&self.disk, segment, id, &self.unsealer, &mut bytes)?;
+            parts.push(part);
+        }
+        if parts.is_empty() {
+            return Err(ArchiveError::UnknownCall { call: id });
+        }
+        Ok((parts, bytes))
     }
 
     fn visit(

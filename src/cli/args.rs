@@ -51,6 +51,10 @@ pub enum TypedCommand {
     Release(HoldArgs),
     /// Erase what is older than the retention allows, and give room back
     Retain(RetainArgs),
+    /// Make a directory that proves one call to somebody without the archive
+    Evidence(EvidenceArgs),
+    /// Check a directory that `evidence` made, without the archive
+    VerifyEvidence(VerifyEvidenceArgs),
     /// Say who can open what is recorded from now on
     #[command(subcommand)]
     Recipients(RecipientsCommand),
@@ -123,6 +127,33 @@ pub struct RetainArgs {
     /// Only say what would be erased
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `callspan evidence`.
+#[derive(Debug, Args)]
+pub struct EvidenceArgs {
+    /// The call's id (or its first 6 or more characters), or a SIP Call-ID
+    pub call: String,
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// Opens a sealed recording: the identity of one of its recipients
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// The directory to make
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+}
+
+/// `callspan verify-evidence`.
+#[derive(Debug, Args)]
+pub struct VerifyEvidenceArgs {
+    /// The directory
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// The recorder's public key (a vkey) as it was kept elsewhere
+    #[arg(long, value_name = "KEY")]
+    pub public_key: Option<String>,
 }
 
 /// `callspan recipients`.

@@ -17,6 +17,7 @@ pub mod when;
 mod calls;
 mod capture;
 mod drill;
+mod evidence;
 mod export;
 mod export_audio;
 mod export_pcap;
@@ -44,6 +45,7 @@ use std::process::ExitCode;
 use crate::archive::Retention;
 
 pub use args::ExportFormat;
+pub use evidence::EvidenceJob;
 pub use key_files::{ArchivePlace, KeyPaths};
 pub use options::{OutputFormat, RunOptions};
 pub use output::Failure;
@@ -241,6 +243,15 @@ pub enum Command {
         /// How many calls.
         calls: u32,
     },
+    /// `callspan evidence`.
+    Evidence(EvidenceJob),
+    /// `callspan verify-evidence`.
+    VerifyEvidence {
+        /// What `evidence` made.
+        directory: PathBuf,
+        /// The public key as it was kept elsewhere.
+        public_key: Option<String>,
+    },
     /// `callspan keys new`.
     KeysNew {
         /// Where the identity goes; `None`: standard output.
@@ -295,6 +306,10 @@ pub fn run(command: Command, runner: Runner) -> Exit {
         Command::Hold { call, archive, reason } => upkeep::hold(&call, &archive, &reason),
         Command::Release { call, archive, reason } => upkeep::release(&call, &archive, &reason),
         Command::Retain { archive, mode } => upkeep::retain(&archive, mode),
+        Command::Evidence(job) => evidence::evidence(&job),
+        Command::VerifyEvidence { directory, public_key } => {
+            evidence::verify_evidence(&directory, public_key.as_deref())
+        }
         Command::Recipients { archive, change } => recipients::recipients(&archive, &change),
         Command::Drill { archive, identity, calls } => drill::drill(&archive, &identity, calls),
         Command::KeysNew { output } => keys::new(output.as_deref()),

@@ -13,13 +13,13 @@ use clap::error::{ContextKind, ErrorKind};
 
 use super::args::{
     ArchiveArg, CaptureArgs, EraseArgs, HoldArgs, IndexCommand, InitArgs, KeyArgs, KeysCommand,
-    RecipientsCommand, RetainArgs, RunArgs, Typed, TypedCommand,
+    RecipientsCommand, RetainArgs, RunArgs, Typed, TypedCommand, VerifyEvidenceArgs,
 };
 use super::config::{self, Environment};
 use super::options::{self, OutputFormat, RINGS_MAX, RunOptions};
 use super::{
-    ArchivePlace, CallsQuery, Change, Command, Confidentiality, EraseJob, ExportJob, KeyPaths,
-    Mode, NoCommand, Overwrite, Usage, VerifyJob, Which,
+    ArchivePlace, CallsQuery, Change, Command, Confidentiality, EraseJob, EvidenceJob, ExportJob,
+    KeyPaths, Mode, NoCommand, Overwrite, Usage, VerifyJob, Which,
 };
 use crate::archive::Retention;
 use crate::base::limits;
@@ -125,6 +125,15 @@ fn meaning(typed: TypedCommand, environment: Environment<'_>) -> Result<Command,
             identity: drill.identity,
             calls: drill.calls,
         }),
+        TypedCommand::Evidence(evidence) => Ok(Command::Evidence(EvidenceJob {
+            call: evidence.call,
+            archive: archive_of(evidence.archive, environment)?,
+            identity: evidence.identity,
+            output: evidence.output,
+        })),
+        TypedCommand::VerifyEvidence(VerifyEvidenceArgs { directory, public_key }) => {
+            Ok(Command::VerifyEvidence { directory, public_key })
+        }
         TypedCommand::Keys(KeysCommand::New(keys)) => Ok(Command::KeysNew { output: keys.output }),
         TypedCommand::Index(IndexCommand::Rebuild(archive)) => {
             Ok(Command::IndexRebuild { archive: archive_of(archive, environment)? })

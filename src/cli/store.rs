@@ -10,7 +10,8 @@ use super::export_pcap::SipMessage;
 use super::key_files::ArchivePlace;
 use super::output::Failure;
 use crate::archive::{
-    Archive, ArchiveError, AudioBatch, Identities, IndexedCall, Query, RecordKind, SipEntry,
+    Archive, ArchiveError, AudioBatch, Identities, IndexedCall, Manifest, Query, RecordKind,
+    SipEntry, evidence::SegmentEvidence,
 };
 use crate::base::{CallId, Reader};
 use crate::call::summary::CallSummary;
@@ -113,20 +114,17 @@ impl Store {
 
     /// The call's slots, in order.
     pub fn slots(&self, call: CallId) -> Result<Vec<SlotPair>, Failure> {
-        let mut slots = Vec::new();
-        for body in self.bodies(call, &[RecordKind::Audio])? {
-            let batch = AudioBatch::parse(&body).ok_or_else(|| undecodable(call, "audio"))?;
-            let before = slots.len();
-            slots.extend(batch.iterate().map(|slot| SlotPair {
-                index: u64::from(slot.slot),
-                packets: [slot.left.to_vec(), slot.right.to_vec()],
-            }));
-            if slots.len() - before != batch.slots as usize {
-                return Err(undecodable(call, "audio"));
-            }
-        }
-        slots.sort_by_key(|slot| slot.index);
-        Ok(slots)
+        slots_from(call, &self.bodies(call, &[RecordKind::Audio])?)
+    }
+
+    /// What proves a call's records, and their bytes.
+    pub fn evidence(&self, call: CallId) -> Result<(Vec<SegmentEvidence>, Vec<u8>), Failure> {
+        self.archive.evidence(call).map_err(|error| archive_failure(&error))
+    }
+
+    /// What `archive.toml` says.
+    pub const fn manifest(&self) -> &Manifest {
+        self.archive.manifest()
     }
 
     /// Bodies of the call's raw packets, in the order in which they were written.
@@ -147,6 +145,24 @@ impl Store {
         };
         Ok(records.into_iter().map(|record| record.body).collect())
     }
+}
+
+/// The slots of audio records, in order.
+pub fn slots_from(call: CallId, bodies: &[Vec<u8>]) -> Result<Vec<SlotPair>, Failure> {
+    let mut slots = Vec::new();
+    for body in bodies {
+        let batch = AudioBatch::parse(body).ok_or_else(|| undecodable(call, "audio"))?;
+        let before = slots.len();
+        slots.extend(batch.iterate().map(|slot| SlotPair {
+            index: u64::from(slot.slot),
+            packets: [slot.left.to_vec(), slot.right.to_vec()],
+        }));
+        if slots.len() - before != batch.slots as usize {
+            return Err(undecodable(call, "audio"));
+        }
+    }
+    slots.sort_by_key(|slot| slot.index);
+    Ok(slots)
 }
 
 fn undecodable(call: CallId, what: &str) -> Failure {
