@@ -17,6 +17,7 @@ use super::checkpoint::{Checkpoint, ClockQuality, SegmentStatement, origin};
 use super::disk::{Disk, read_vec};
 use super::error::ArchiveError;
 use super::footer::{FOOTER_HEAD_BYTES, FooterHead, FooterParts, TRAILER_BYTES, decode_trailer};
+use super::manifest::Manifest;
 use super::merkle::{Frontier, Hash, root, sha256};
 use super::open_segment::full_or_io;
 use super::recover::list_segments;
@@ -203,6 +204,25 @@ fn give_name<D: Disk>(disk: &mut D, segment: SegmentId) -> Result<(), ArchiveErr
     disk.rename(&name, &segment.sealed_name()).map_err(io)?;
     // Step 5: and the name is durable.
     disk.sync_dir(SEGMENTS_DIR).map_err(io)
+}
+
+/// The checkpoints of all finished segments, signed notes, in order of their segments. Those that the
+/// archive's own key did not sign are left out.
+///
+/// # Errors
+/// `NotInitialised`, `BadManifest`, `VersionUnknown`, `Io`.
+pub fn checkpoints<D: Disk>(disk: &D) -> Result<Vec<(SegmentId, String)>, ArchiveError> {
+    let key = Manifest::read(disk)?.verifying_key()?;
+    let mut found = Vec::new();
+    for (segment, state) in list_segments(disk)? {
+        if state == SegmentState::Sealed {
+            let name = segment.sealed_name();
+            let file = disk.open_read(&name);
+            let file = file.map_err(|error| ArchiveError::io("read", &name, error))?;
+            found.extend(read_end(disk, &file, &key).map(|end| (segment, end.note)));
+        }
+    }
+    Ok(found)
 }
 
 /// What a finished segment says of the chain.

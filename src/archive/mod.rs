@@ -53,7 +53,7 @@ pub mod writer;
 
 pub use body::{AudioBatch, AudioBatchWriter, SipEntry};
 pub use box_keys::BoxKeys;
-pub use chain::{Clock, ClockReading};
+pub use chain::{Clock, ClockReading, checkpoints};
 pub use curator::Curator;
 pub use disk::{Disk, IndexPlace};
 pub use disk_os::DiskOs;

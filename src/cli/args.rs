@@ -55,6 +55,8 @@ pub enum TypedCommand {
     Evidence(EvidenceArgs),
     /// Check a directory that `evidence` made, without the archive
     VerifyEvidence(VerifyEvidenceArgs),
+    /// Have finished segments stamped by a timestamping authority (RFC 3161)
+    Timestamp(TimestampArgs),
     /// Say who can open what is recorded from now on
     #[command(subcommand)]
     Recipients(RecipientsCommand),
@@ -154,6 +156,17 @@ pub struct VerifyEvidenceArgs {
     /// The recorder's public key (a vkey) as it was kept elsewhere
     #[arg(long, value_name = "KEY")]
     pub public_key: Option<String>,
+}
+
+/// `callspan timestamp`.
+#[derive(Debug, Args)]
+pub struct TimestampArgs {
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// The authority's address: http://…; only hashes are sent
+    #[arg(long, value_name = "URL")]
+    pub url: String,
 }
 
 /// `callspan recipients`.

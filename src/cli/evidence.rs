@@ -20,6 +20,7 @@ use super::export::opus_of;
 use super::key_files::{ArchivePlace, load_identities};
 use super::output::{self, Failure};
 use super::store::Store;
+use super::timestamp::stamp_name;
 use crate::archive::evidence::{SegmentEvidence, check};
 use crate::archive::merkle::sha256;
 use crate::archive::signing::VerifyingKey;
@@ -91,6 +92,9 @@ pub fn evidence(job: &EvidenceJob) -> Result<Exit, Failure> {
     for part in &proof.segments {
         let name = format!("checkpoint-{:010}.txt", part.segment);
         files.insert(name, part.checkpoint.clone().into_bytes());
+        if let Ok(stamp) = fs::read(job.archive.dir.join(stamp_name(part.segment))) {
+            files.insert(format!("timestamp-{:010}.tsr", part.segment), stamp);
+        }
     }
     files.insert("README.txt".into(), readme(&proof, &summary).into_bytes());
     files.insert(CALL_NAME.into(), json);
@@ -237,6 +241,8 @@ fn readme(proof: &Proof, call: &CallSummary) -> String {
          {SOUND_NAME}       the recording: caller left, callee right (if the call has one)\n\
          {CALL_NAME}            who called whom, when, how well it was heard, and what is missing\n\
          checkpoint-*.txt     what the recorder signed when it finished each part of its archive\n\
+         timestamp-*.tsr      a timestamping authority's word on the checkpoint of the same number\n\
+         \x20                    (RFC 3161; `openssl ts -verify -in FILE.tsr -data CHECKPOINT.txt`)\n\
          {PROOF_NAME}           the way from each record of the call to these signatures, and the\n\
          \x20                    call's own keys, which open no other call\n\
          {RECORDS_NAME}          the records, byte for byte as they are archived\n\

@@ -35,6 +35,7 @@ mod replay;
 mod show;
 mod store;
 mod table;
+mod timestamp;
 mod upkeep;
 mod verify;
 
@@ -252,6 +253,13 @@ pub enum Command {
         /// The public key as it was kept elsewhere.
         public_key: Option<String>,
     },
+    /// `callspan timestamp`.
+    Timestamp {
+        /// Which archive.
+        archive: ArchivePlace,
+        /// The authority.
+        url: String,
+    },
     /// `callspan keys new`.
     KeysNew {
         /// Where the identity goes; `None`: standard output.
@@ -310,6 +318,7 @@ pub fn run(command: Command, runner: Runner) -> Exit {
         Command::VerifyEvidence { directory, public_key } => {
             evidence::verify_evidence(&directory, public_key.as_deref())
         }
+        Command::Timestamp { archive, url } => timestamp::timestamp(&archive, &url),
         Command::Recipients { archive, change } => recipients::recipients(&archive, &change),
         Command::Drill { archive, identity, calls } => drill::drill(&archive, &identity, calls),
         Command::KeysNew { output } => keys::new(output.as_deref()),

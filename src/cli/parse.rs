@@ -13,7 +13,7 @@ use clap::error::{ContextKind, ErrorKind};
 
 use super::args::{
     ArchiveArg, CaptureArgs, EraseArgs, HoldArgs, IndexCommand, InitArgs, KeyArgs, KeysCommand,
-    RecipientsCommand, RetainArgs, RunArgs, Typed, TypedCommand, VerifyEvidenceArgs,
+    RecipientsCommand, RetainArgs, RunArgs, TimestampArgs, Typed, TypedCommand, VerifyEvidenceArgs,
 };
 use super::config::{self, Environment};
 use super::options::{self, OutputFormat, RINGS_MAX, RunOptions};
@@ -133,6 +133,9 @@ fn meaning(typed: TypedCommand, environment: Environment<'_>) -> Result<Command,
         })),
         TypedCommand::VerifyEvidence(VerifyEvidenceArgs { directory, public_key }) => {
             Ok(Command::VerifyEvidence { directory, public_key })
+        }
+        TypedCommand::Timestamp(TimestampArgs { archive, url }) => {
+            Ok(Command::Timestamp { archive: archive_of(archive, environment)?, url })
         }
         TypedCommand::Keys(KeysCommand::New(keys)) => Ok(Command::KeysNew { output: keys.output }),
         TypedCommand::Index(IndexCommand::Rebuild(archive)) => {
