@@ -22,8 +22,10 @@ use super::footer::Footer;
 use super::index::{Index, LogState};
 use super::manifest::{Manifest, Retention};
 use super::merkle::{Hash, sha256};
+use super::recipients::Identities;
 use super::record::record_span_bytes;
 use super::recover::list_segments;
+use super::rewrap::{Rewrap, Rewrapped, new_keys_name};
 use super::segment::{SegmentId, SegmentState};
 use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, decode_slot};
 use super::tombstone_file::TombstoneFile;
@@ -87,6 +89,7 @@ impl<D: Disk> Curator<D> {
         let mut curator =
             Self { disk, index, archive, plaintext, keys, clock, tombstones, retention };
         curator.finish_compactions()?;
+        curator.remove_new_keys()?;
         let unfinished: Vec<CallId> = curator.tombstones().unfinished().collect();
         for call in unfinished {
             curator.destroy(call)?;
@@ -243,6 +246,43 @@ impl<D: Disk> Curator<D> {
                 self.disk.remove(&name).map_err(io)?;
                 self.disk.sync_dir(SEGMENTS_DIR).map_err(io)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Wraps the keys of all finished segments for the recipients of today: see "Rewrap".
+    ///
+    /// # Errors
+    /// `BadManifest`, `Sealing`, `BadKeySlot`, `TombstoneRefused`, `Full`, `Io`.
+    pub fn rewrap(&mut self, identities: &Identities) -> Result<Rewrapped, ArchiveError> {
+        let recipients = Manifest::read(&self.disk)?.recipients()?;
+        let mut total = Rewrapped::default();
+        for (segment, state) in list_segments(&self.disk)? {
+            if state == SegmentState::Sealed {
+                let before = total.segments;
+                let signing = &self.keys.signing;
+                let job =
+                    Rewrap { archive: self.archive, identities, recipients: &recipients, signing };
+                job.segment(&mut self.disk, segment, &mut total)?;
+                if total.segments > before {
+                    self.note(&[Tombstone::Rewrapped { segment }])?;
+                }
+            }
+        }
+        Ok(total)
+    }
+
+    /// Wrapped keys that were not put in place are destroyed.
+    fn remove_new_keys(&mut self) -> Result<(), ArchiveError> {
+        for (segment, _) in list_segments(&self.disk)? {
+            let name = new_keys_name(segment);
+            let io = |error| ArchiveError::io("remove", &name, error);
+            let Ok(file) = self.disk.open_write(&name) else { continue };
+            let len = usize::try_from(self.disk.len_bytes(&file).map_err(io)?).unwrap_or(0);
+            self.disk.write_at(&file, 0, &[IoSlice::new(&vec![0; len])]).map_err(io)?;
+            self.disk.sync_data(&file).map_err(io)?;
+            self.disk.remove(&name).map_err(io)?;
+            self.disk.sync_dir(SEGMENTS_DIR).map_err(io)?;
         }
         Ok(())
     }

@@ -38,6 +38,7 @@ mod rebuild;
 pub mod recipients;
 pub mod record;
 mod recover;
+pub mod rewrap;
 mod scan;
 pub mod secret;
 pub mod segment;

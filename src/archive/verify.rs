@@ -212,7 +212,10 @@ impl<D: Disk> Check<'_, D> {
             }
         }
         for name in names {
-            if name.ends_with(".compacting") {
+            if name.ends_with(".keys.new") {
+                let what = "new keys were cut short; the next `callspan retain` removes them";
+                self.found.leftovers.push(Fault::of(&name, what));
+            } else if name.ends_with(".compacting") {
                 let what = "a compaction was cut short; the next `callspan retain` finishes it";
                 self.found.leftovers.push(Fault::of(&name, what));
             } else {

@@ -15,9 +15,10 @@ use super::error::{ArchiveError, SegmentFault};
 use super::footer::{Footer, TRAILER_BYTES, TableEntry, decode_trailer};
 use super::merkle::{Frontier, Hash, leaf_hash, root, sha256};
 use super::record::{RecordHeader, StoredRecord, record_span_bytes};
+use super::rewrap::is_signed;
 use super::scan::{check_entry, check_header, entry_bytes};
 use super::segment::{HEADER_BYTES, SegmentId};
-use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, decode_slot};
+use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, SlotState, decode_slot};
 use super::signing::{VerifyingKey, open_note};
 use super::tombstones::Tombstones;
 use super::verify::Fault;
@@ -270,6 +271,15 @@ impl<D: Disk> Checking<'_, D> {
                     self.found.faults.push(bad(offset, &what));
                 }
                 (_, true) => {}
+                (SlotBytes::Key(key), false)
+                    if key.state == SlotState::Rewrapped
+                        && is_signed(
+                            &slot,
+                            self.known.archive,
+                            self.segment,
+                            number,
+                            self.known.key,
+                        ) => {}
                 (SlotBytes::Empty, false) => {
                     let what = "a key was destroyed, and no tombstone says why";
                     self.found.faults.push(bad(offset, what));

@@ -178,6 +178,19 @@ pub enum RecipientsCommand {
     Add(RecipientsArgs),
     /// Do not seal new calls to these public keys any more
     Remove(RecipientsArgs),
+    /// Wrap the keys of old calls for the present recipients
+    Rewrap(RewrapArgs),
+}
+
+/// `callspan recipients rewrap`.
+#[derive(Debug, Args)]
+pub struct RewrapArgs {
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// The identity of somebody who can open the old calls
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: PathBuf,
 }
 
 /// `callspan recipients add` and `remove`.

@@ -182,6 +182,9 @@ fn recipients_of(
         RecipientsCommand::List(archive) => (archive, Change::List),
         RecipientsCommand::Add(args) => (args.archive, Change::Add(args.keys)),
         RecipientsCommand::Remove(args) => (args.archive, Change::Remove(args.keys)),
+        RecipientsCommand::Rewrap(args) => {
+            (args.archive, Change::Rewrap { identity: args.identity })
+        }
     };
     Ok(Command::Recipients { archive: archive_of(archive, environment)?, change })
 }

@@ -1,13 +1,15 @@
 //! `callspan recipients`: who can open what is recorded from now on.
 //!
-//! Purpose: add and take away recipients of new calls, and list them.
+//! Purpose: add and take away recipients of new calls, list them, and wrap old calls' keys for them.
 //! Invariants: the change is whole or not at all, and signed; a running recording keeps the recipients
 //! that it began with until it is started again.
-//! Non-goals: wrapping the keys of old calls anew.
+//! Non-goals: taking a recording from somebody who has opened it already.
 //! Sources: docs/keys.md.
 
+use std::path::{Path, PathBuf};
+
 use super::Exit;
-use super::key_files::ArchivePlace;
+use super::key_files::{ArchivePlace, load_identities};
 use super::output::{self, Failure};
 use super::store::archive_failure;
 use crate::archive::{
@@ -23,6 +25,11 @@ pub enum Change {
     Add(Vec<String>),
     /// Take these away.
     Remove(Vec<String>),
+    /// Wrap the keys of old calls for the present ones.
+    Rewrap {
+        /// Opens the old keys.
+        identity: PathBuf,
+    },
 }
 
 /// Lists or changes the recipients of an archive.
@@ -45,6 +52,7 @@ pub fn recipients(place: &ArchivePlace, change: &Change) -> Result<Exit, Failure
             output::to_stdout(list)?;
             return Ok(Exit::Done);
         }
+        Change::Rewrap { identity } => return rewrap(place, identity),
         Change::Add(keys) => [manifest.recipients.clone(), keys.clone()].concat(),
         Change::Remove(keys) => {
             let mut left = manifest.recipients.clone();
@@ -68,4 +76,22 @@ pub fn recipients(place: &ArchivePlace, change: &Change) -> Result<Exit, Failure
         manifest.recipients.len()
     ));
     Ok(Exit::Done)
+}
+
+fn rewrap(place: &ArchivePlace, identity: &Path) -> Result<Exit, Failure> {
+    let identities = load_identities(identity)?;
+    let mut curator = super::upkeep::open(place)?;
+    let done = curator.rewrap(&identities).map_err(|error| archive_failure(&error))?;
+    output::remark(&format!(
+        "{} keys in {} segments are wrapped for the present recipients",
+        done.keys, done.segments
+    ));
+    if done.unopened == 0 {
+        return Ok(Exit::Done);
+    }
+    output::complain(&format!(
+        "{} keys do not open with this identity and stay as they are; give one of their recipients",
+        done.unopened
+    ));
+    Ok(Exit::Lost)
 }

@@ -47,7 +47,8 @@ pub struct EraseJob {
     pub mode: Mode,
 }
 
-fn open(place: &ArchivePlace) -> Result<Curator<DiskOs>, Failure> {
+/// A curator of the archive.
+pub fn open(place: &ArchivePlace) -> Result<Curator<DiskOs>, Failure> {
     let keys = place.load()?;
     Curator::open(DiskOs::new(&place.dir), keys, clock::read).map_err(|e| archive_failure(&e))
 }
