@@ -26,7 +26,7 @@ use crate::work::pool::{Overload, Pool, Shared};
 use crate::work::queue::{BlockPool, Progress};
 use crate::work::ready::Ready;
 use crate::work::signalling::{Joined, KnownIds, Signalling};
-use crate::work::stats::{Figure, FrontStats, Stats};
+use crate::work::stats::{Figure, FrontStats, Room, Stats};
 use crate::work::writer::{ArchiveSender, ArchiveThread};
 use std::path::Path;
 use std::sync::Arc;
@@ -107,7 +107,9 @@ impl Engine {
             tracing::warn!("this archive is not sealed: whoever can read its files can listen");
         }
         let stats = Arc::new(Stats::default());
-        let thread = ArchiveThread::start(writer, options.commit_interval_ms, Arc::clone(&stats));
+        let reserve = options.disk_reserve_bytes;
+        let interval_ms = options.commit_interval_ms;
+        let thread = ArchiveThread::start(writer, interval_ms, reserve, Arc::clone(&stats));
         let archive = thread.map_err(|error| no_thread(&error))?;
         truncate_ongoing(&path, &box_key, &archive.sender(), &recovered);
         let blocks_max = if overload == Overload::Spill { BLOCKS_MAX } else { REPLAY_BLOCKS };
@@ -174,6 +176,26 @@ impl Engine {
         self.joined.archive.failure().map(str::to_owned)
     }
 
+    /// Says once when the disk's room changes. `said`: what was said last.
+    #[must_use]
+    pub fn say_room(&self, said: Room) -> Room {
+        let room = self.joined.stats.room();
+        let free = self.joined.stats.archive_free_bytes.get();
+        match room {
+            _ if room == said => {}
+            Room::Enough => tracing::info!(free, "the archive's disk has room again"),
+            Room::Short => {
+                tracing::warn!(free, "the archive's disk is nearly down to its reserve: make room");
+            }
+            Room::Reserve => tracing::error!(
+                free,
+                "the archive's disk is down to its reserve: new calls are not recorded until there is \
+                 room"
+            ),
+        }
+        room
+    }
+
     /// What metrics read.
     #[must_use]
     pub fn watch(&self) -> Watch {
@@ -203,6 +225,12 @@ impl Engine {
         let mut losses = fronts.losses;
         if left > 0 && sealed.is_ok() {
             losses.push(format!("{left} calls were not finished in time"));
+        }
+        let refused = stats.calls_refused.get();
+        if refused > 0 {
+            losses.push(format!(
+                "{refused} calls were not recorded: the disk was down to its reserve"
+            ));
         }
         let broken = stats.calls_broken.get();
         if broken > 0 {

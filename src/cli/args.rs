@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::options::{Band, Bitrate, LogFormat, Start, Store, parse_bitrate};
+use super::options::{Band, Bitrate, LogFormat, Start, Store, parse_bitrate, parse_size};
 
 /// Records calls from a mirror port or from capture files, and never sends a packet.
 #[derive(Debug, Parser)]
@@ -335,6 +335,9 @@ pub struct RunArgs {
     /// Size of each capture ring, in MiB, 1 to 4096 [default: 64]
     #[arg(long, value_name = "MIB", value_parser = in_range::<u32, 1, 4_096>)]
     pub ring_size: Option<u32>,
+    /// Keep so much of the archive's disk free: below it new calls are not recorded [default: 0]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub disk_reserve: Option<u64>,
     /// Read only frames that match this BPF expression
     #[arg(long, value_name = "BPF")]
     pub filter: Option<String>,

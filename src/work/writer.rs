@@ -93,9 +93,12 @@ impl ArchiveThread {
     ///
     /// # Errors
     /// When the system has no thread to give.
+    ///
+    /// `reserve_bytes`: below so many free bytes new calls are refused (`Stats::is_refusing`); 0: never.
     pub fn start<D: Disk + 'static>(
         writer: Writer<D>,
         commit_interval_ms: u64,
+        reserve_bytes: u64,
         stats: Arc<Stats>,
     ) -> std::io::Result<Self>
     where
@@ -114,6 +117,8 @@ impl ArchiveThread {
             summaries: 0,
             segment_since: None,
         };
+        keeper.stats.archive_reserve_bytes.set(reserve_bytes);
+        keeper.look_at_disk();
         let run = move || keeper.run(&messages, period);
         let thread = std::thread::Builder::new().name("callspan-archive".into()).spawn(run)?;
         Ok(Self { sender, thread })
@@ -196,8 +201,16 @@ impl<D: Disk> Keeper<D> {
         if is_due || self.writer.buffered_bytes() >= GROUP_BYTES {
             self.commit()?;
             self.seal_old()?;
+            self.look_at_disk();
         }
         Ok(())
+    }
+
+    /// Notes how much room is left.
+    fn look_at_disk(&self) {
+        if let Ok(free) = self.writer.disk().free_bytes() {
+            self.stats.archive_free_bytes.set(free);
+        }
     }
 
     /// On a quiet line a segment would stay unsigned for days.
