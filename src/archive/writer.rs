@@ -24,6 +24,7 @@ use super::index_row::CallRow;
 use super::manifest::Manifest;
 use super::open_segment::{Group, OpenSegment};
 use super::reader::{OwnedRecord, sort_records, visit_segment};
+use super::recipients::Identities;
 use super::record::{Packed, RecordHeader, StoredRecord, pack, record_span_bytes, unpack};
 use super::recover::{RecoveredSegment, index_segment, is_summary, list_segments, recover};
 use super::scan::{Wanted, check_entry, entry_bytes};
@@ -363,6 +364,12 @@ impl<D: Disk> Writer<D> {
         }
     }
 
+    /// Adds identities, so that the sound of calls that have ended can be read too: recording needs
+    /// none.
+    pub fn unlock(&mut self, identities: Identities) {
+        self.unsealer.set_identities(identities);
+    }
+
     /// True when what is written can be read by whoever has the files.
     #[must_use]
     pub const fn is_plaintext(&self) -> bool {
@@ -457,7 +464,7 @@ impl<D: Disk> Writer<D> {
         let written =
             open.write(&mut self.disk, self.archive, &self.group, keys, &mut self.scratch);
         match written {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(error @ (ArchiveError::Full { .. } | ArchiveError::Sealing { .. })) => {
                 self.open = Some(open);
                 return Err(error);
