@@ -133,7 +133,8 @@ fn a_full_disk_loses_nothing_committed_and_the_segment_is_sealed_all_the_same() 
     for protect in Protect::BOTH {
         let disk = protect.disk();
         let manifest = disk.bytes("archive.toml").expect("manifest").len() as u64;
-        disk.set_capacity(Some(8_192 + manifest)); // one segment, and archive.toml
+        let keys = if protect == Protect::Sealed { 64 + 1_024 } else { 0 };
+        disk.set_capacity(Some(8_192 + keys + manifest)); // one segment, and archive.toml
         let mut writer = writer(&disk, 8_192);
         let mut taken = Vec::new();
         let error = loop {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use archive_common::{Nonces, Protect, identities, open_writer, options};
 use callspan::archive::verify::{Verdict, Verified, VerifyOptions, verify_on};
-use callspan::archive::{ArchiveError, Compression, DiskSim, RecordKind, Writer};
+use callspan::archive::{ArchiveError, Compression, Disk, DiskSim, RecordKind, Writer};
 use callspan::base::CallId;
 
 const SEGMENT_BYTES: u64 = 3_000;
@@ -214,45 +214,54 @@ fn after_a_kill_at_every_step_of_two_lives_a_plaintext_archive_is_whole() {
 
 #[test]
 fn a_full_disk_in_a_key_file_never_stops_the_writer_and_is_no_damage() {
-    for budget in (0..3_300).step_by(25) {
+    for (segment_bytes, room) in [256, SEGMENT_BYTES]
+        .into_iter()
+        .flat_map(|segment_bytes| (0..3_000).step_by(60).map(move |room| (segment_bytes, room)))
+    {
+        let place = format!("segments of {segment_bytes} bytes, {room} more");
         let disk = Protect::Sealed.disk();
-        let (mut writer, _) = open_writer(&disk, SEGMENT_BYTES);
+        let (mut writer, _) = open_writer(&disk, segment_bytes);
         let append = |writer: &mut Writer<DiskSim>, call| {
             writer.append(CallId(call), RecordKind::Audio, &[3; 50], Compression::None)
         };
         append(&mut writer, 1).expect("room");
         writer.commit().expect("room");
         append(&mut writer, 2).expect("room");
-        append(&mut writer, 3).expect("room");
-        disk.set_write_budget(Some(budget));
-        let full = writer.commit().is_err();
-        assert_eq!(full, budget < 2 * 1_024 + 2 * 120, "budget {budget}");
-        for call in 4..8 {
+        // What is preallocated stays, but key files find room for so many bytes only.
+        disk.set_capacity(Some(used(&disk) + room));
+        for call in 3..8 {
             let _refused_if_full = append(&mut writer, call);
         }
-        let _full_again = writer.commit();
-        // The process ends: what was committed is sealed, the rest waits in memory.
-        let _full_still = writer.seal();
+        let _full_perhaps = writer.commit();
         verified(&disk);
-        for seed in 0..5 {
+        // What was committed is sealed, in its preallocated room; the rest waits in memory.
+        let _full_still = writer.seal();
+        assert!(disk.bytes("segments/0000000001.segment").is_some(), "{place}");
+        verified(&disk);
+        for seed in 0..3 {
             let image = disk.crash(seed);
             verified(&image);
-            let (again, recovered) = open_writer(&image, SEGMENT_BYTES);
-            assert!(recovered.segments.iter().all(|found| found.damaged.is_empty()));
-            assert_eq!(again.read_call(CallId(1)).expect("read").len(), 1);
-            assert_eq!(verified(&image).verdict(), Verdict::Whole, "budget {budget}");
+            let (again, recovered) = open_writer(&image, segment_bytes);
+            let damaged = recovered.segments.iter().any(|found| !found.damaged.is_empty());
+            assert!(!damaged, "{place}: {recovered:?}");
+            assert_eq!(again.read_call(CallId(1)).expect("read").len(), 1, "{place}");
+            assert_eq!(verified(&image).verdict(), Verdict::Whole, "{place}");
         }
-        disk.set_write_budget(None);
+        disk.set_capacity(None);
         writer.seal().expect("room was made");
-        for call in 1..4 {
-            assert_eq!(writer.read_call(CallId(call)).expect("read").len(), 1, "{budget}");
+        for call in 1..3 {
+            assert_eq!(writer.read_call(CallId(call)).expect("read").len(), 1, "{place}");
         }
-        // One that had no room for its footer is finished by the next start.
-        verified(&disk);
-        drop(writer);
-        open_writer(&disk, SEGMENT_BYTES);
-        assert_eq!(verified(&disk).verdict(), Verdict::Whole, "budget {budget}");
+        assert_eq!(verified(&disk).verdict(), Verdict::Whole, "{place}");
     }
+}
+
+/// Bytes of all files.
+fn used(disk: &DiskSim) -> u64 {
+    let inside = disk.list("segments").unwrap_or_default();
+    let inside = inside.iter().map(|name| format!("segments/{name}"));
+    let names = std::iter::once("archive.toml".to_owned()).chain(inside);
+    names.filter_map(|name| disk.bytes(&name)).map(|bytes| bytes.len() as u64).sum()
 }
 
 #[test]
