@@ -179,8 +179,14 @@ impl<D: Disk> Writer<D> {
     fn recover(&mut self) -> Result<Recovered, ArchiveError> {
         let known = self.index.segments()?;
         let mut recovered = Recovered::default();
-        for (segment, state) in list_segments(&self.disk)? {
-            if state == SegmentState::Open {
+        let listed = list_segments(&self.disk)?;
+        for (segment, state) in &listed {
+            let segment = *segment;
+            // A finished segment is never replaced by an open file of the same number.
+            let is_finished = listed.contains(&(segment, SegmentState::Sealed));
+            if is_finished && *state == SegmentState::Open {
+                recovered.unreadable.push(segment);
+            } else if *state == SegmentState::Open {
                 // Steps 3 to 6.
                 match recover(&mut self.disk, self.archive, segment, &mut self.chain) {
                     // One bad file must not keep today's calls from being recorded.
@@ -190,8 +196,11 @@ impl<D: Disk> Writer<D> {
             }
         }
         for listed in list_segments(&self.disk)? {
-            let (segment, _) = listed;
+            let (segment, state) = listed;
             self.next_segment = self.next_segment.max(segment.0.saturating_add(1));
+            if state == SegmentState::Open && recovered.unreadable.contains(&segment) {
+                continue;
+            }
             // Step 7: what the index does not know whole is read into it.
             if known.get(&segment) != Some(&SegmentState::Sealed) {
                 let (disk, index) = (&self.disk, &mut self.index);
