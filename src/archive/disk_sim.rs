@@ -143,7 +143,8 @@ impl DiskSim {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All files together may have `bytes` bytes, preallocated ones counted whole; `None`: any.
+    /// All files together may have `bytes` bytes, preallocated ones counted whole; a write that would
+    /// make a file grow beyond that stops half-way. `None`: any.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
     }
@@ -277,6 +278,14 @@ impl State {
         self.pending_names.push(change);
     }
 
+    /// Bytes that find room in a file from `offset` on: those it has, and as many as are free.
+    fn room_at(&self, file: SimFile, offset: usize) -> usize {
+        let Some(capacity) = self.capacity else { return usize::MAX };
+        let len = self.files.get(&file.0).map_or(0, |data| data.live.len());
+        let free = capacity.saturating_sub(self.used());
+        len.saturating_add(usize::try_from(free).unwrap_or(usize::MAX)).saturating_sub(offset)
+    }
+
     /// How many of `wanted` bytes can still be written.
     fn spend(&mut self, wanted: usize) -> usize {
         let Some(budget) = self.write_budget else { return wanted };
@@ -355,9 +364,10 @@ impl Disk for DiskSim {
             bytes.extend_from_slice(slice);
         }
         let wanted = bytes.len();
-        bytes.truncate(state.spend(wanted));
-        let short = bytes.len() < wanted;
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        bytes.truncate(state.room_at(*file, offset));
+        bytes.truncate(state.spend(bytes.len()));
+        let short = bytes.len() < wanted;
         state.change(*file, Change::Write(offset, bytes))?;
         if short { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }

@@ -79,6 +79,8 @@ pub(super) struct KeyFile<F> {
     hashes: Vec<Hash>,
     /// Slots that are not durable yet: the last ones.
     unwritten: Vec<u8>,
+    /// Slots that durable records need; those behind them belong to the group that waits.
+    committed: usize,
 }
 
 impl<F> KeyFile<F> {
@@ -95,6 +97,17 @@ impl<F> KeyFile<F> {
     fn written(&self) -> usize {
         let waiting = self.unwritten.len() / (self.header.slot_bytes as usize).max(1);
         self.hashes.len().saturating_sub(waiting)
+    }
+
+    /// Cuts off what a write that found the disk full left behind the durable slots.
+    fn cut<D: Disk<File = F>>(&self, disk: &mut D) -> Result<(), ArchiveError> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        let name = self.header.segment.keys_name();
+        let end = self.header.slot_offset(u32::try_from(self.written()).unwrap_or(u32::MAX));
+        let cut = disk.truncate(&self.file, end).and_then(|()| disk.sync_data(&self.file));
+        cut.map_err(|error| ArchiveError::io("seal", &name, error))
     }
 
     /// Makes new slots durable.
@@ -127,6 +140,10 @@ pub(super) struct OpenSegment<F> {
     keys: Option<KeyFile<F>>,
     /// The Merkle tree over the durable records.
     leaves: Frontier,
+    /// Rows of the waiting group's records that were sealed already, for a write that found the disk
+    /// full. They are written again as they are: a crash may leave a part of either write, and only of
+    /// equal ones every mixture is a torn tail and no damage.
+    sealed: Vec<TableEntry>,
     capacity: u64,
 }
 
@@ -134,7 +151,8 @@ impl<F> OpenSegment<F> {
     /// True when the footer still fits behind what is needed.
     pub fn fits(&self, need: Need) -> bool {
         let records = self.table.len().saturating_add(need.records);
-        let slots = self.keys.as_ref().map_or(0, |keys| keys.hashes.len() + need.records);
+        // The waiting group may have some of its slots already, if the disk was full.
+        let slots = self.keys.as_ref().map_or(0, |keys| keys.committed + need.records);
         let footer = footer_room_bytes(records as u64, slots as u64);
         let total = self.end.saturating_add(need.bytes).saturating_add(footer);
         total <= self.capacity && records <= SEGMENT_RECORDS_MAX
@@ -173,7 +191,7 @@ impl<F> OpenSegment<F> {
             Err(error) => return Err(error),
         };
         let (table, leaves, end) = (BTreeMap::new(), Frontier::default(), HEADER_BYTES as u64);
-        Ok(Self { id, file, header, table, end, keys, leaves, capacity })
+        Ok(Self { id, file, header, table, end, keys, leaves, sealed: Vec::new(), capacity })
     }
 
     /// Step 4: headers and names are durable before any record is written.
@@ -201,7 +219,8 @@ impl<F> OpenSegment<F> {
                 .map_err(|error| full_or_io(disk, "write", &name, 64, error))?;
             let io = |error| ArchiveError::io("create", &name, error);
             disk.sync_data(&file).map_err(io)?;
-            keys = Some(KeyFile { file, header, hashes: Vec::new(), unwritten: Vec::new() });
+            let (hashes, unwritten, committed) = (Vec::new(), Vec::new(), 0);
+            keys = Some(KeyFile { file, header, hashes, unwritten, committed });
         }
         disk.sync_dir(SEGMENTS_DIR).map_err(io)?;
         Ok((segment_header, keys))
@@ -219,10 +238,10 @@ impl<F> OpenSegment<F> {
         group: &Group,
         keys: Option<&mut CallKeys>,
         scratch: &mut Vec<u8>,
-    ) -> Result<Vec<TableEntry>, ArchiveError> {
+    ) -> Result<(), ArchiveError> {
         assert!(self.fits(group.need_with(0)), "a group is written where it fits");
         let name = self.id.open_name();
-        let entries = self.seal_group(disk, archive, group, keys, scratch)?;
+        self.seal_group(disk, archive, group, keys, scratch)?;
         // Step 2: the slots of new keys are durable.
         if let Some(keys) = &mut self.keys {
             keys.write(disk)?;
@@ -233,6 +252,10 @@ impl<F> OpenSegment<F> {
         // Step 4: one sync.
         disk.sync_data(&self.file).map_err(|error| ArchiveError::io("sync", &name, error))?;
         // Step 5: now, and not before, the records count.
+        let entries = std::mem::take(&mut self.sealed);
+        if let Some(keys) = &mut self.keys {
+            keys.committed = keys.hashes.len();
+        }
         for entry in &entries {
             let start = usize::try_from(entry.offset - self.end).unwrap_or(usize::MAX);
             let span = usize::try_from(record_span_bytes(entry.stored_len)).unwrap_or(0);
@@ -241,10 +264,10 @@ impl<F> OpenSegment<F> {
             self.table.insert((entry.call, entry.sequence), *entry);
         }
         self.end = self.end.saturating_add(scratch.len() as u64);
-        Ok(entries)
+        Ok(())
     }
 
-    /// Encodes and seals a group into `scratch`.
+    /// Encodes and seals what of a group is not in `scratch` yet.
     fn seal_group<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
@@ -252,11 +275,13 @@ impl<F> OpenSegment<F> {
         group: &Group,
         mut keys: Option<&mut CallKeys>,
         scratch: &mut Vec<u8>,
-    ) -> Result<Vec<TableEntry>, ArchiveError> {
-        scratch.clear();
-        let mut entries = Vec::with_capacity(group.records.len());
+    ) -> Result<(), ArchiveError> {
+        let done = self.sealed.last().map_or(0, |last| {
+            last.offset.saturating_add(record_span_bytes(last.stored_len)).saturating_sub(self.end)
+        });
+        scratch.truncate(usize::try_from(done).unwrap_or(0));
         let broken = || ArchiveError::Sealing { reason: "a record cannot be sealed".to_owned() };
-        for (record, start) in &group.records {
+        for (record, start) in group.records.iter().skip(self.sealed.len()) {
             let packed = group.packed(record, *start);
             let entry = match (keys.as_deref_mut(), &mut self.keys) {
                 (Some(keys), Some(file)) => {
@@ -275,9 +300,9 @@ impl<F> OpenSegment<F> {
             };
             let entry = entry.ok_or_else(broken)?;
             let offset = entry.offset.saturating_add(self.end);
-            entries.push(TableEntry { offset, ..entry });
+            self.sealed.push(TableEntry { offset, ..entry });
         }
-        Ok(entries)
+        Ok(())
     }
 
     /// Ends the segment well: "Seal". On an error the file stays as an open one.
@@ -289,6 +314,9 @@ impl<F> OpenSegment<F> {
         disk: &mut D,
         chain: &mut Chain,
     ) -> Result<(), ArchiveError> {
+        if let Some(keys) = &self.keys {
+            keys.cut(disk)?;
+        }
         let slots: &[Hash] = self
             .keys
             .as_ref()

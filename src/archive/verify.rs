@@ -198,11 +198,18 @@ impl<D: Disk> Check<'_, D> {
             .into_iter()
             .map(|name| format!("{}/{name}", super::SEGMENTS_DIR))
             .collect();
-        for (segment, state) in list_segments(self.disk)? {
+        let listed = list_segments(self.disk)?;
+        for (segment, state) in &listed {
+            let segment = *segment;
             names.remove(&segment.keys_name());
             match state {
                 SegmentState::Open => {
                     names.remove(&segment.open_name());
+                    if listed.contains(&(segment, SegmentState::Sealed)) {
+                        let what = "it is finished, and yet there is an open file of it";
+                        self.found.faults.push(Fault::of(&segment.open_name(), what));
+                        continue;
+                    }
                     self.open(segment)?;
                 }
                 SegmentState::Sealed => {

@@ -25,6 +25,7 @@ use super::index_row::CallRow;
 use super::manifest::Manifest;
 use super::open_segment::{Group, OpenSegment};
 use super::reader::{OwnedRecord, sort_records, visit_segment};
+use super::recipients::Identities;
 use super::record::{Packed, RecordHeader, StoredRecord, pack, record_span_bytes, unpack};
 use super::recover::{RecoveredSegment, index_segment, is_summary, list_segments, recover};
 use super::scan::{Wanted, check_entry, entry_bytes};
@@ -180,8 +181,14 @@ impl<D: Disk> Writer<D> {
     fn recover(&mut self) -> Result<Recovered, ArchiveError> {
         let known = self.index.segments()?;
         let mut recovered = Recovered::default();
-        for (segment, state) in list_segments(&self.disk)? {
-            if state == SegmentState::Open {
+        let listed = list_segments(&self.disk)?;
+        for (segment, state) in &listed {
+            let segment = *segment;
+            // A finished segment is never replaced by an open file of the same number.
+            let is_finished = listed.contains(&(segment, SegmentState::Sealed));
+            if is_finished && *state == SegmentState::Open {
+                recovered.unreadable.push(segment);
+            } else if *state == SegmentState::Open {
                 // Steps 3 to 6.
                 match recover(&mut self.disk, self.archive, segment, &mut self.chain) {
                     // One bad file must not keep today's calls from being recorded.
@@ -191,8 +198,11 @@ impl<D: Disk> Writer<D> {
             }
         }
         for listed in list_segments(&self.disk)? {
-            let (segment, _) = listed;
+            let (segment, state) = listed;
             self.next_segment = self.next_segment.max(segment.0.saturating_add(1));
+            if state == SegmentState::Open && recovered.unreadable.contains(&segment) {
+                continue;
+            }
             // Step 7: what the index does not know whole is read into it.
             if known.get(&segment) != Some(&SegmentState::Sealed) {
                 let (disk, index) = (&self.disk, &mut self.index);
@@ -365,6 +375,12 @@ impl<D: Disk> Writer<D> {
         }
     }
 
+    /// Adds identities, so that the sound of calls that have ended can be read too: recording needs
+    /// none.
+    pub fn unlock(&mut self, identities: Identities) {
+        self.unsealer.set_identities(identities);
+    }
+
     /// True when what is written can be read by whoever has the files.
     #[must_use]
     pub const fn is_plaintext(&self) -> bool {
@@ -459,7 +475,7 @@ impl<D: Disk> Writer<D> {
         let written =
             open.write(&mut self.disk, self.archive, &self.group, keys, &mut self.scratch);
         match written {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(error @ (ArchiveError::Full { .. } | ArchiveError::Sealing { .. })) => {
                 self.open = Some(open);
                 return Err(error);
