@@ -193,6 +193,7 @@ pub fn run_options(archive: &Path, store: Store) -> RunOptions {
     RunOptions {
         archive: ArchivePlace::new(archive),
         store,
+        disk_reserve_bytes: 0,
         start: Start::Answer,
         workers: 1,
         capture_threads: 1,

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::secret::{BoxKey, KEY_BYTES, Secret};
+use super::secret::{BoxKey, KEY_BYTES, Secret, hex};
 use super::signing::SigningKey;
 
 /// The keys of the box.
@@ -32,7 +32,7 @@ impl BoxKeys {
     pub fn from_random(random: &[u8; 2 * KEY_BYTES]) -> Option<Self> {
         let (seed, secret) = random.split_first_chunk::<KEY_BYTES>()?;
         let name = Secret::from_slice(seed)?.derive("name");
-        let name: String = name.bytes().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let name = hex(name.bytes().get(..4).unwrap_or_default());
         let signing = Arc::new(SigningKey::from_seed(&format!("callspan-{name}"), *seed)?);
         Some(Self { signing, box_key: BoxKey::new(Secret::from_slice(secret)?) })
     }

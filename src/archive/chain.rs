@@ -16,7 +16,9 @@ use super::SEGMENTS_DIR;
 use super::checkpoint::{Checkpoint, ClockQuality, SegmentStatement, origin};
 use super::disk::{Disk, read_vec};
 use super::error::ArchiveError;
-use super::footer::{FOOTER_HEAD_BYTES, FooterHead, FooterParts, TRAILER_BYTES, decode_trailer};
+use super::footer::{
+    self, FOOTER_HEAD_BYTES, FooterHead, FooterParts, TRAILER_BYTES, decode_trailer,
+};
 use super::manifest::Manifest;
 use super::merkle::{Frontier, Hash, root, sha256};
 use super::open_segment::full_or_io;
@@ -244,7 +246,7 @@ pub(super) fn read_end<D: Disk>(disk: &D, file: &D::File, key: &VerifyingKey) ->
     let head = FooterHead::decode(&read_vec(disk, file, offset, FOOTER_HEAD_BYTES).ok()?)?;
     let (at, len) = head.frontier_place();
     let hashes = read_vec(disk, file, offset.checked_add(at)?, len).ok()?;
-    let hashes: Vec<Hash> = hashes.as_chunks().0.iter().copied().map(Hash::new).collect();
+    let hashes: Vec<Hash> = footer::hashes(&hashes).collect();
     let (at, len) = head.checkpoint_place();
     let note = String::from_utf8(read_vec(disk, file, offset.checked_add(at)?, len).ok()?).ok()?;
     let checkpoint = Checkpoint::parse(open_note(note.as_bytes(), key).ok()?)?;

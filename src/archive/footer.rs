@@ -436,9 +436,11 @@ impl<'a> Footer<'a> {
     }
 }
 
-fn hashes(bytes: &[u8]) -> impl ExactSizeIterator<Item = Hash> {
-    let (chunks, _) = bytes.as_chunks::<HASH_BYTES>();
-    chunks.iter().map(|chunk| Hash::new(*chunk))
+/// Hashes that stand back to back.
+pub(super) fn hashes(bytes: &[u8]) -> impl ExactSizeIterator<Item = Hash> {
+    bytes
+        .chunks_exact(HASH_BYTES)
+        .map(|chunk| Hash::new(chunk.try_into().unwrap_or([0; HASH_BYTES])))
 }
 
 #[cfg(test)]

@@ -294,7 +294,7 @@ impl<F> OpenSegment<F> {
                     let counter = epoch.counter().ok_or_else(broken)?;
                     let seal = RecordSeal { slot, counter };
                     let with = SealWith { key: &epoch.key, seal, archive };
-                    encode_record(scratch, *record, packed, Some(with))
+                    encode_record(scratch, *record, packed, Some(&with))
                 }
                 _ => encode_record(scratch, *record, packed, None),
             };

@@ -173,13 +173,13 @@ pub fn encode_record(
     out: &mut Vec<u8>,
     record: Packed,
     packed: &[u8],
-    with: Option<SealWith<'_>>,
+    with: Option<&SealWith<'_>>,
 ) -> Option<TableEntry> {
     let Packed { call, kind, sequence, compression, body_len, packed_len, end_slot } = record;
     let offset = out.len();
     let tag_len = if with.is_some() { TAG_LEN } else { 0 };
     let stored_len = packed_len.checked_add(tag_len)?;
-    let seal = with.as_ref().map(|with| with.seal);
+    let seal = with.map(|with| with.seal);
     let header =
         RecordHeader { stored_len, kind, compression, seal, call, sequence, body_len, end_slot };
     let covered = header.encode();
@@ -188,7 +188,7 @@ pub fn encode_record(
     let body_at = out.len();
     out.extend_from_slice(packed);
     if let Some(SealWith { key, seal, archive }) = with {
-        let context = cipher::context(&archive, key.epoch, &covered);
+        let context = cipher::context(archive, key.epoch, &covered);
         let tag = key.seal(seal.counter, &context, out.get_mut(body_at..)?)?;
         out.extend_from_slice(&tag);
     }
@@ -258,7 +258,7 @@ impl StoredRecord<'_> {
         };
         match self.header.compression {
             Compression::None => Ok(packed.into_owned()),
-            compression => unpack(&packed, compression, self.header.body_len),
+            Compression::Lz4 => unpack(&packed, Compression::Lz4, self.header.body_len),
         }
     }
 }
@@ -305,7 +305,7 @@ mod tests {
         };
         let seal = RecordSeal { slot: 3, counter: 0x0405 };
         let with = key.map(|key| SealWith { key, seal, archive: ARCHIVE });
-        let entry = encode_record(out, record, &packed, with).expect("encoded");
+        let entry = encode_record(out, record, &packed, with.as_ref()).expect("encoded");
         assert_eq!(entry.offset, 0);
     }
 

@@ -6,7 +6,7 @@
 //! Non-goals: recipients (see `recipients`), the signing key (see `signing`).
 //! Sources: RFC 5869 (HKDF), NIST SP 800-38D (AES-GCM).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -88,9 +88,7 @@ impl BoxKey {
     #[must_use]
     pub fn file_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::from(FILE_PREFIX));
-        for byte in self.0.bytes() {
-            text.push_str(&format!("{byte:02x}"));
-        }
+        text.push_str(&Zeroizing::new(hex(self.0.bytes())));
         text.push('\n');
         text
     }
@@ -99,7 +97,7 @@ impl BoxKey {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let hash = digest(&SHA256, self.0.derive("fingerprint").bytes());
-        hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hex(hash.as_ref().get(..8).unwrap_or_default())
     }
 
     /// The key of the index.
@@ -134,6 +132,16 @@ impl BoxKey {
         let key = self.0.derive("metadata wrap");
         UnboundKey::new(&AES_256_GCM, key.bytes()).ok().map(LessSafeKey::new)
     }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 #[cfg(test)]

@@ -260,11 +260,8 @@ impl<D: Disk> Check<'_, D> {
     fn open(&mut self, segment: SegmentId) -> Result<(), ArchiveError> {
         let name = segment.open_name();
         let io = |error| ArchiveError::io("read", &name, error);
-        let file = match self.disk.open_read(&name) {
-            Ok(file) => file,
-            // It was sealed since the directory was listed.
-            Err(_) => return self.sealed(segment),
-        };
+        // It may have been sealed since the directory was listed.
+        let Ok(file) = self.disk.open_read(&name) else { return self.sealed(segment) };
         let start = read_vec(self.disk, &file, 0, HEADER_BYTES).map_err(io)?;
         if check_header(&start, self.archive, segment).is_err() {
             let rest = torn_bytes(self.disk, &file, segment, HEADER_BYTES as u64)?;

@@ -101,11 +101,11 @@ pub fn evidence(job: &EvidenceJob) -> Result<Exit, Failure> {
     let proof = serde_json::to_vec_pretty(&proof);
     files.insert(PROOF_NAME.into(), proof.map_err(Failure::failed)?);
     files.insert(RECORDS_NAME.into(), records);
-    let sums: String = files
+    let sums: Vec<String> = files
         .iter()
         .map(|(name, bytes)| format!("{}  {name}\n", sha256(&[bytes]).to_hex()))
         .collect();
-    files.insert(SUMS_NAME.into(), sums.into_bytes());
+    files.insert(SUMS_NAME.into(), sums.concat().into_bytes());
     write_all(&job.output, &files)?;
     output::remark(&format!(
         "{} holds the evidence of call {}: whoever has it can listen; \

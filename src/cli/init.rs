@@ -33,13 +33,12 @@ pub fn init(
     let days = retention.days;
     archive::init(&place.dir, &InitOptions { protection, retention }, &keys)
         .map_err(|error| archive_failure(&error))?;
-    output::remark(&match plaintext {
-        true => format!(
-            "{shown} is an archive now; its recordings are not sealed: whoever reads the files can \
-             listen"
-        ),
-        false => format!("{shown} is an archive now; its recordings are sealed to its recipients"),
-    });
+    let how = if plaintext {
+        "not sealed: whoever reads the files can listen"
+    } else {
+        "sealed to its recipients"
+    };
+    output::remark(&format!("{shown} is an archive now; its recordings are {how}"));
     output::remark(&format!(
         "its keys are {} and {}: keep a copy of both elsewhere",
         place.signing_path().display(),

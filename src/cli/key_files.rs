@@ -70,6 +70,9 @@ impl ArchivePlace {
     }
 
     /// Both keys, to write.
+    ///
+    /// # Errors
+    /// One line: which file is missing or is no key, and the flag that names another.
     pub fn load(&self) -> Result<BoxKeys, Failure> {
         let signing = self.load_signing()?;
         let path = self.box_path();
@@ -84,7 +87,12 @@ impl ArchivePlace {
         key.map(Arc::new).ok_or_else(|| no_key(&path, "signing key"))
     }
 
-    /// The box key, to read; `None` if there is no file where it should be and nobody said where.
+    /// The box key, to read.
+    ///
+    /// # Errors
+    /// One line: the file that was named is missing, or is no key.
+    ///
+    /// Returns `None` if there is no file where it should be and nobody said where.
     pub fn load_box_key(&self) -> Result<Option<BoxKey>, Failure> {
         let path = self.box_path();
         if self.keys.box_key.is_none() && !path.exists() {
@@ -95,6 +103,9 @@ impl ArchivePlace {
     }
 
     /// The keys for a new archive: those that are there, and new ones where there are none.
+    ///
+    /// # Errors
+    /// One line: a file cannot be written, or is no key.
     pub fn load_or_make(&self) -> Result<BoxKeys, Failure> {
         let mut random = Zeroizing::new([0; 64]);
         File::open("/dev/urandom")

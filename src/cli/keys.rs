@@ -16,20 +16,17 @@ use crate::archive::recipients::new_pair;
 pub fn new(path: Option<&Path>) -> Result<Exit, Failure> {
     let now = jiff::Timestamp::now();
     let (identity, public) = new_pair(&now.to_string());
-    match path {
-        Some(path) => {
-            write_new(path, &identity)?;
-            output::to_stdout(|out| writeln!(out, "{public}"))?;
-            output::remark(&format!(
-                "{} opens what is sealed to this public key: keep it off the recorder, and a copy \
-                 of it elsewhere",
-                path.display()
-            ));
-        }
-        None => {
-            output::to_stdout(|out| out.write_all(identity.as_bytes()))?;
-            output::remark(&format!("Public key: {public}"));
-        }
+    if let Some(path) = path {
+        write_new(path, &identity)?;
+        output::to_stdout(|out| writeln!(out, "{public}"))?;
+        output::remark(&format!(
+            "{} opens what is sealed to this public key: keep it off the recorder, and a copy of it \
+             elsewhere",
+            path.display()
+        ));
+    } else {
+        output::to_stdout(|out| out.write_all(identity.as_bytes()))?;
+        output::remark(&format!("Public key: {public}"));
     }
     Ok(Exit::Done)
 }
