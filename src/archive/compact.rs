@@ -68,13 +68,7 @@ pub(super) fn write_successor<D: Disk>(
     }
     rows.sort_unstable_by_key(|(_, entry, _)| entry.offset);
     // Step 1: what an earlier attempt left goes; a new file, with the old header.
-    match disk.remove(&name) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-        _ => {}
-    }
-    let file = disk
-        .create_preallocated(&name, 0)
-        .map_err(|error| full_or_io(disk, "compact", &name, footer.records_end, error))?;
+    let file = create(disk, &name, footer.records_end)?;
     let mut out = read_vec(disk, &old, 0, HEADER_BYTES).map_err(io)?;
     let mut written = 0_u64;
     // Step 2: the records that stay, in their order, each checked; the leaves of all.
@@ -113,15 +107,32 @@ pub(super) fn write_successor<D: Disk>(
     if let Some(compacted) = &mut parts.compacted {
         compacted.signature = signature;
     }
-    let encoded = parts.encode();
-    let (new_footer, _) = encoded.split_at(encoded.len().saturating_sub(TRAILER_BYTES));
-    let hash = sha256(&[new_footer]);
-    out.extend_from_slice(&encoded);
+    let hash = append_footer(&parts, &mut out);
     put(disk, &file, &name, written, &mut out)?;
     // Step 3: it is durable under its own name.
     disk.sync_data(&file).map_err(io)?;
     disk.sync_dir(SEGMENTS_DIR).map_err(io)?;
     Ok(Some(hash))
+}
+
+/// Footer and trailer behind the records; SHA-256 of the footer.
+fn append_footer(parts: &FooterParts<'_>, out: &mut Vec<u8>) -> Hash {
+    let encoded = parts.encode();
+    let (footer, _) = encoded.split_at(encoded.len().saturating_sub(TRAILER_BYTES));
+    out.extend_from_slice(&encoded);
+    sha256(&[footer])
+}
+
+/// A new file for the successor; what an earlier attempt left goes.
+fn create<D: Disk>(disk: &mut D, name: &str, needed: u64) -> Result<D::File, ArchiveError> {
+    match disk.remove(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(ArchiveError::io("compact", name, error));
+        }
+        _ => {}
+    }
+    disk.create_preallocated(name, 0)
+        .map_err(|error| full_or_io(disk, "compact", name, needed, error))
 }
 
 /// Bytes written at once.

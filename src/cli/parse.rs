@@ -12,8 +12,9 @@ use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
 
 use super::args::{
-    ArchiveArg, CaptureArgs, EraseArgs, HoldArgs, IndexCommand, InitArgs, KeyArgs, KeysCommand,
-    RecipientsCommand, RetainArgs, RunArgs, TimestampArgs, Typed, TypedCommand, VerifyEvidenceArgs,
+    ArchiveArg, CallsArgs, CaptureArgs, EraseArgs, ExportArgs, HoldArgs, IndexCommand, InitArgs,
+    KeyArgs, KeysCommand, RecipientsCommand, RetainArgs, RunArgs, TimestampArgs, Typed,
+    TypedCommand, VerifyArgs, VerifyEvidenceArgs,
 };
 use super::config::{self, Environment};
 use super::options::{self, OutputFormat, RINGS_MAX, RunOptions};
@@ -59,55 +60,20 @@ pub fn parse_in(
 fn meaning(typed: TypedCommand, environment: Environment<'_>) -> Result<Command, Usage> {
     match typed {
         TypedCommand::Init(init) => init_of(init, environment),
-        TypedCommand::Capture(capture) => {
-            let CaptureArgs { interface, run } = config::complete(capture, environment)?;
-            let options = run_options(run)?;
-            check_interfaces(&interface, &options)?;
-            Ok(Command::Capture { interfaces: interface, options })
-        }
+        TypedCommand::Capture(capture) => capture_of(capture, environment),
         TypedCommand::Replay(replay) => {
             let shared = CaptureArgs { interface: Vec::new(), run: replay.run };
             let CaptureArgs { run, .. } = config::complete(shared, environment)?;
             Ok(Command::Replay { files: replay.files, options: run_options(run)? })
         }
-        TypedCommand::Calls(calls) => Ok(Command::Calls {
-            archive: archive_of(calls.archive, environment)?,
-            query: CallsQuery {
-                from: calls.from,
-                to: calls.to,
-                number: calls.number,
-                seconds_min: calls.min_seconds,
-                seconds_max: calls.max_seconds,
-                codec: calls.codec,
-                mos_below: calls.mos_below,
-                mos_above: calls.mos_above,
-                call_id: calls.call_id,
-                limit: calls.limit,
-            },
-            json: format_of(calls.json),
-        }),
+        TypedCommand::Calls(calls) => calls_of(calls, environment),
         TypedCommand::Show(show) => Ok(Command::Show {
             call: show.call,
             archive: archive_of(show.archive, environment)?,
             json: format_of(show.json),
         }),
-        TypedCommand::Export(export) => Ok(Command::Export(ExportJob {
-            call: export.call,
-            archive: archive_of(export.archive, environment)?,
-            format: export.format,
-            output: export.output,
-            identity: export.identity,
-            overwrite: if export.force { Overwrite::Replace } else { Overwrite::Refuse },
-        })),
-        TypedCommand::Verify(verify) => Ok(Command::Verify(VerifyJob {
-            archive: verify
-                .archive
-                .or_else(|| variable("CALLSPAN_ARCHIVE", environment))
-                .ok_or_else(no_archive)?,
-            public_key: verify.public_key,
-            checkpoint: verify.checkpoint,
-            json: format_of(verify.json),
-        })),
+        TypedCommand::Export(export) => export_of(export, environment),
+        TypedCommand::Verify(verify) => verify_of(verify, environment),
         TypedCommand::Erase(erase) => erase_of(erase, environment),
         TypedCommand::Hold(HoldArgs { call, archive, reason }) => {
             Ok(Command::Hold { call, archive: archive_of(archive, environment)?, reason })
@@ -191,6 +157,55 @@ fn recipients_of(
 
 const fn mode_of(dry_run: bool) -> Mode {
     if dry_run { Mode::DryRun } else { Mode::Do }
+}
+
+fn capture_of(capture: CaptureArgs, environment: Environment<'_>) -> Result<Command, Usage> {
+    let CaptureArgs { interface, run } = config::complete(capture, environment)?;
+    let options = run_options(run)?;
+    check_interfaces(&interface, &options)?;
+    Ok(Command::Capture { interfaces: interface, options })
+}
+
+fn calls_of(calls: CallsArgs, environment: Environment<'_>) -> Result<Command, Usage> {
+    Ok(Command::Calls {
+        archive: archive_of(calls.archive, environment)?,
+        query: CallsQuery {
+            from: calls.from,
+            to: calls.to,
+            number: calls.number,
+            seconds_min: calls.min_seconds,
+            seconds_max: calls.max_seconds,
+            codec: calls.codec,
+            mos_below: calls.mos_below,
+            mos_above: calls.mos_above,
+            call_id: calls.call_id,
+            limit: calls.limit,
+        },
+        json: format_of(calls.json),
+    })
+}
+
+fn verify_of(verify: VerifyArgs, environment: Environment<'_>) -> Result<Command, Usage> {
+    Ok(Command::Verify(VerifyJob {
+        archive: verify
+            .archive
+            .or_else(|| variable("CALLSPAN_ARCHIVE", environment))
+            .ok_or_else(no_archive)?,
+        public_key: verify.public_key,
+        checkpoint: verify.checkpoint,
+        json: format_of(verify.json),
+    }))
+}
+
+fn export_of(export: ExportArgs, environment: Environment<'_>) -> Result<Command, Usage> {
+    Ok(Command::Export(ExportJob {
+        call: export.call,
+        archive: archive_of(export.archive, environment)?,
+        format: export.format,
+        output: export.output,
+        identity: export.identity,
+        overwrite: if export.force { Overwrite::Replace } else { Overwrite::Refuse },
+    }))
 }
 
 const fn format_of(json: bool) -> OutputFormat {

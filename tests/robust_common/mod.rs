@@ -90,6 +90,16 @@ impl Case {
         case
     }
 
+    /// A folder with a sealed archive in it; `id.txt` opens its recordings.
+    pub fn sealed() -> Self {
+        let case = Self { folder: tempfile::tempdir().expect("a folder") };
+        let pair = case.run(["keys", "new", "--output", "id.txt"]);
+        assert_eq!(pair.status, Some(0), "{pair:?}");
+        let made = case.run(["init", "calls", "--recipient", pair.out.trim()]);
+        assert_eq!(made.status, Some(0), "{made:?}");
+        case
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -217,6 +227,11 @@ pub fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
 pub fn signal(child: &Child, signal: nix::sys::signal::Signal) {
     let id = i32::try_from(child.id()).expect("a process id");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), signal).expect("it runs");
+}
+
+/// The other capture that comes with the project: G.722, and a hold.
+pub fn phones_on_hold() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/two-phones-g722-hold.pcap")
 }
 
 /// A capture of `calls` calls, made by the lab.
