@@ -285,9 +285,8 @@ impl<D: Disk> Checking<'_, D> {
                     self.found.faults.push(bad(offset, what));
                 }
                 (_, false) => {
-                    self.found
-                        .faults
-                        .push(bad(offset, "a key slot is not the one that was sealed"));
+                    let what = format!("key slot {number} is not the one that was sealed");
+                    self.found.faults.push(bad(offset, &what));
                 }
             }
         }
