@@ -92,7 +92,7 @@ fn record(case: &Case) -> Vec<(String, Vec<u8>)> {
 /// addresses that nobody announced, and is not about a call.
 fn logs(errors: &str) -> String {
     let lines = errors.lines().filter(|line| !line.starts_with("        "));
-    lines.map(|line| [line, "\n"].concat()).collect()
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn refuses(case: &Case, call: &str, identity: Option<&str>, recipients: &[&str])
     assert_eq!(done.errors.contains(stranger), identity.is_some(), "{done:?}");
     assert_eq!(done.out, "");
     let left: Vec<_> = fs::read_dir(&case.folder).expect("a folder").flatten().collect();
-    let left: Vec<_> = left.iter().map(std::fs::DirEntry::file_name).collect();
+    let left: Vec<_> = left.iter().map(fs::DirEntry::file_name).collect();
     let is_left = left.iter().any(|name| name.to_string_lossy().contains("wav"));
     assert!(!is_left, "no part of a file: {left:?}");
 }

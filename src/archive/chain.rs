@@ -121,17 +121,24 @@ impl Chain {
     }
 
     /// Whether a file that still has its open name was sealed already and lacks only the other name.
+    pub fn is_finished<D: Disk>(&self, disk: &D, file: &D::File, segment: SegmentId) -> bool {
+        let end = self.read_end(disk, file);
+        let own = end.filter(|end| end.checkpoint.segment.segment == segment.0);
+        own.is_some_and(|end| !self.taken.contains(&end.checkpoint.size))
+    }
+
+    /// Gives a file that is finished its name; false where it is not.
     pub fn finish_sealed<D: Disk>(
         &mut self,
         disk: &mut D,
         file: &D::File,
         segment: SegmentId,
     ) -> Result<bool, ArchiveError> {
-        let Some(end) = self.read_end(disk, file) else { return Ok(false) };
-        let own = end.checkpoint.segment.segment == segment.0;
-        if !own || self.taken.contains(&end.checkpoint.size) {
-            return Ok(false);
-        }
+        let end = self.read_end(disk, file).filter(|_| self.is_finished(disk, file, segment));
+        let Some(end) = end else { return Ok(false) };
+        // Whoever wrote the footer may have been killed before its sync.
+        let name = segment.open_name();
+        disk.sync_data(file).map_err(|error| ArchiveError::io("seal", &name, error))?;
         give_name(disk, segment)?;
         self.take(end);
         Ok(true)

@@ -202,15 +202,17 @@ impl DiskSim {
         Self::of(names, files, &state)
     }
 
-    /// The disk after the process alone was killed: everything written is there.
+    /// The disk after the process alone was killed: everything written is there to read, and what was
+    /// not synced is not durable yet.
     #[must_use]
     pub fn kill(&self) -> Self {
         let state = self.state();
-        let files = state.files.iter().map(|(number, data)| {
-            let bytes = data.live.clone();
-            (*number, SimData { live: bytes.clone(), durable: bytes, pending: vec![] })
-        });
-        Self::of(state.names.clone(), files.collect(), &state)
+        let killed = Self::of(state.names.clone(), state.files.clone(), &state);
+        let mut after = killed.state();
+        after.durable_names = state.durable_names.clone();
+        after.pending_names = state.pending_names.clone();
+        drop(after);
+        killed
     }
 
     fn of(names: BTreeMap<String, u64>, files: BTreeMap<u64, SimData>, before: &State) -> Self {

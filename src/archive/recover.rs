@@ -5,11 +5,11 @@
 //! Non-goals: repairing sealed segments.
 //! Sources: docs/archive.md, "Open after a kill".
 
-use std::io;
+use std::io::{self, IoSlice};
 
 use super::SEGMENTS_DIR;
 use super::chain::{Chain, Contents};
-use super::disk::{Disk, read_vec};
+use super::disk::{Disk, is_full, read_vec};
 use super::error::ArchiveError;
 use super::footer::{TableEntry, encode_table};
 use super::index::{Batch, Index};
@@ -21,6 +21,9 @@ use super::scan::{check_entry, check_header, entry_bytes, scan, sealed_table, to
 use super::segment::{HEADER_BYTES, RecordKind, SegmentHeader, SegmentId, SegmentState};
 use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, decode_slot};
 use super::unseal::Unsealer;
+
+/// Bytes written again at once.
+const WINDOW_BYTES: usize = 1 << 20;
 
 /// An unsealed segment that was found and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +85,12 @@ pub(super) fn recover<D: Disk>(
         return Ok(Some(RecoveredSegment { segment, kept_records, cut_bytes, damaged }));
     }
     let kept_records = found.entries.len() as u64;
+    let len = disk.len_bytes(&file).map_err(io)?;
+    let is_finished = chain.is_finished(disk, &file, segment);
+    write_again(disk, &file, if is_finished { len } else { found.end }).map_err(io)?;
+    if is_finished {
+        disk.truncate(&file, len).map_err(io)?;
+    }
     // Step 5: one that lacks only its name gets it.
     if chain.finish_sealed(disk, &file, segment)? {
         let (cut_bytes, damaged) = (0, found.damaged);
@@ -128,9 +137,30 @@ fn slot_hashes<D: Disk>(
     let end = header.slot_offset(u32::try_from(keys).unwrap_or(u32::MAX));
     if disk.len_bytes(&file).map_err(io)? > end {
         disk.truncate(&file, end).map_err(io)?;
-        disk.sync_data(&file).map_err(io)?;
     }
+    write_again(disk, &file, end).map_err(io)?;
+    disk.sync_data(&file).map_err(io)?;
     Ok(hashes)
+}
+
+/// Writes what is there once more, so that the next sync makes it durable: after a failed sync it can
+/// be read and is nowhere but in memory, and no later sync would write it. Where even that finds no
+/// room, what is there is kept as it is.
+fn write_again<D: Disk>(disk: &mut D, file: &D::File, end: u64) -> io::Result<()> {
+    let mut offset = 0;
+    while offset < end {
+        let len = usize::try_from(end - offset).unwrap_or(usize::MAX).min(WINDOW_BYTES);
+        let bytes = read_vec(disk, file, offset, len)?;
+        if bytes.is_empty() {
+            break;
+        }
+        match disk.write_at(file, offset, &[IoSlice::new(&bytes)]) {
+            Err(error) if is_full(&error) => break,
+            written => written?,
+        }
+        offset = offset.saturating_add(bytes.len() as u64);
+    }
+    Ok(())
 }
 
 /// What reading a segment into the index found.
