@@ -119,8 +119,8 @@ impl<D: Disk> Curator<D> {
     /// Erases a call for good: see "Erase".
     ///
     /// # Errors
-    /// `UnknownCall`, `StillOngoing`, `NotSealedYet`, `TombstoneRefused` (held, erased already, or a
-    /// reason that is none): nothing was touched. `Full`, `Io`, `Index`: call again.
+    /// `UnknownCall`, `StillOngoing`, `NotSealedYet`, `MissingSegment`, `TombstoneRefused` (held, erased
+    /// already, or a reason that is none): nothing was touched. `Full`, `Io`, `Index`: call again.
     pub fn erase(&mut self, call: CallId, reason: &str) -> Result<Purged, ArchiveError> {
         // Step 1: what must not be erased is refused.
         let found = self.index.call(call)?.ok_or(ArchiveError::UnknownCall { call })?;
@@ -302,8 +302,20 @@ impl<D: Disk> Curator<D> {
         let known = self.index.segments()?;
         let named: Vec<SegmentId> =
             self.index.segments_of(call)?.into_iter().map(|(segment, _)| segment).collect();
+        let mut listed = list_segments(&self.disk)?;
+        let is_there = |listed: &[(SegmentId, SegmentState)], named: &SegmentId| {
+            listed.iter().any(|(segment, _)| segment == named)
+        };
+        if !named.iter().all(|segment| is_there(&listed, segment)) {
+            // One that was sealed during the listing may have hidden from it.
+            listed = list_segments(&self.disk)?;
+        }
+        // Its keys, or a copy of it that is put back, would outlive the erasure.
+        if let Some(segment) = named.iter().find(|segment| !is_there(&listed, segment)) {
+            return Err(ArchiveError::MissingSegment { segment: *segment });
+        }
         let mut found = BTreeMap::new();
-        for (segment, state) in list_segments(&self.disk)? {
+        for (segment, state) in listed {
             let is_known = known.get(&segment) == Some(&SegmentState::Sealed);
             let is_named = named.contains(&segment);
             // Of one that the index lags behind, a sealed archive's keys tell whose it is.

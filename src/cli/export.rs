@@ -14,8 +14,9 @@ use super::key_files::load_identities;
 use super::options::{OPUS_COMPLEXITY, REORDER_WINDOW_MS};
 use super::outfile::{OutFile, write_failure};
 use super::output::{self, Failure};
-use super::store::{FoundCall, Store};
+use super::store::{FoundCall, Store, archive_failure};
 use super::{Exit, ExportFormat, ExportJob, export_pcap, people};
+use crate::archive::ArchiveError;
 use crate::call::summary::CallSummary;
 use crate::codec::opus::{EncoderSettings, PACKET_SAMPLES_MAX};
 use crate::codec::wav::WavWriter;
@@ -40,6 +41,9 @@ pub fn export(job: &ExportJob) -> Result<Exit, Failure> {
         store.unlock(load_identities(identity)?);
     }
     let call = store.find(&job.call)?;
+    if call.summary.recording.state == "erased" {
+        return Err(archive_failure(&ArchiveError::Erased { call: call.id }));
+    }
     match job.format {
         ExportFormat::Opus | ExportFormat::Wav => export_audio(&store, &call, job),
         ExportFormat::Pcap => export_pcap(&store, &call, job),
