@@ -8,7 +8,7 @@
 //! Non-goals: deciding why (see the commands and the rules).
 //! Sources: docs/archive.md, "Erase", "Compact", "Retain".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 
 use serde_json::json;
@@ -16,20 +16,22 @@ use serde_json::json;
 use super::box_keys::BoxKeys;
 use super::chain::Clock;
 use super::compact::{read_footer, successor_name, take_place, write_successor};
-use super::disk::{Disk, read_vec};
+use super::disk::{Disk, IndexPlace, read_vec};
 use super::error::ArchiveError;
 use super::footer::Footer;
 use super::index::{Index, LogState};
 use super::manifest::{Manifest, Retention};
 use super::merkle::{Hash, sha256};
 use super::recipients::Identities;
-use super::record::record_span_bytes;
-use super::recover::list_segments;
+use super::record::{RecordHeader, record_span_bytes};
+use super::recover::{catch_up, list_segments};
 use super::rewrap::{Rewrap, Rewrapped, new_keys_name};
+use super::scan::{check_entry, entry_bytes, scan};
 use super::segment::{SegmentId, SegmentState};
 use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, decode_slot};
 use super::tombstone_file::TombstoneFile;
 use super::tombstones::{Tombstone, Tombstones};
+use super::unseal::Unsealer;
 use super::{SEGMENTS_DIR, UPKEEP_LOCK_NAME};
 use crate::base::CallId;
 use crate::base::rfc3339::format_utc;
@@ -54,6 +56,8 @@ pub struct Reclaimed {
 
 /// Compact a segment when at least so much of its records is dead.
 const DEAD_PERCENT_MIN: u64 = 50;
+/// Room for the lines of an erasure, and for what the index's log takes.
+const TOMBSTONES_ROOM_BYTES: u64 = 64 << 10;
 
 /// Erases, holds and compacts in one archive.
 pub struct Curator<D: Disk> {
@@ -76,25 +80,37 @@ impl<D: Disk> Curator<D> {
         let manifest = Manifest::read(&disk)?;
         manifest.check_keys(&keys)?;
         let mut disk = disk;
-        disk.lock(UPKEEP_LOCK_NAME).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => ArchiveError::UpkeepLocked { place: disk.place() },
-            _ => ArchiveError::io("lock", UPKEEP_LOCK_NAME, error),
-        })?;
+        take_upkeep_lock(&mut disk)?;
         let archive = manifest.archive_id().unwrap_or_default();
         let key = keys.signing.verifying_key();
-        let tombstones = TombstoneFile::load(&disk, archive, Some(&key))?;
+        let mut tombstones = TombstoneFile::load(&disk, archive, Some(&key))?;
+        tombstones.cut_torn_tail(&mut disk)?;
         let index_key = (!manifest.plaintext).then(|| keys.box_key.index_key());
         let index = Index::open_writer(&disk.index_place(), &disk.place(), index_key.as_ref())?;
-        let (plaintext, retention) = (manifest.plaintext, manifest.retention);
+        let (plaintext, retention) = (manifest.plaintext, manifest.retention.clone());
         let mut curator =
             Self { disk, index, archive, plaintext, keys, clock, tombstones, retention };
+        purge_erased(&curator.disk, &mut curator.index, &manifest)?;
         curator.finish_compactions()?;
         curator.remove_new_keys()?;
+        curator.catch_up(manifest.recipients)?;
         let unfinished: Vec<CallId> = curator.tombstones().unfinished().collect();
         for call in unfinished {
             curator.destroy(call)?;
         }
         Ok(curator)
+    }
+
+    /// The index may lag behind the segments: what it does not know cannot be erased.
+    fn catch_up(&mut self, recipients: Vec<String>) -> Result<(), ArchiveError> {
+        let unsealer = Unsealer::new(self.archive, Some(self.keys.box_key.clone()), recipients);
+        let mut listed = list_segments(&self.disk)?;
+        // A segment that grows is its writer's to index; only an index in memory is nobody else's.
+        let is_ours = self.disk.index_place() == IndexPlace::Memory;
+        listed.retain(|(_, state)| *state == SegmentState::Sealed || is_ours);
+        // What cannot be read is for `verify` to tell.
+        catch_up(&self.disk, &mut self.index, self.archive, &listed, &unsealer)?;
+        Ok(())
     }
 
     /// What was erased, held and compacted so far.
@@ -106,8 +122,8 @@ impl<D: Disk> Curator<D> {
     /// Erases a call for good: see "Erase".
     ///
     /// # Errors
-    /// `UnknownCall`, `StillOngoing`, `NotSealedYet`, `TombstoneRefused` (held, erased already, or a
-    /// reason that is none): nothing was touched. `Full`, `Io`, `Index`: call again.
+    /// `UnknownCall`, `StillOngoing`, `NotSealedYet`, `MissingSegment`, `TombstoneRefused` (held, erased
+    /// already, or a reason that is none): nothing was touched. `Full`, `Io`, `Index`: call again.
     pub fn erase(&mut self, call: CallId, reason: &str) -> Result<Purged, ArchiveError> {
         // Step 1: what must not be erased is refused.
         let found = self.index.call(call)?.ok_or(ArchiveError::UnknownCall { call })?;
@@ -119,10 +135,29 @@ impl<D: Disk> Curator<D> {
         if let Some((segment, _)) = open.filter(|_| self.plaintext) {
             return Err(ArchiveError::NotSealedYet { call, segment: *segment });
         }
+        if self.plaintext {
+            self.has_room(segments.keys())?;
+        }
         // Step 2: from now on there is no way back.
         let started_at_ns = Some(found.started_ns);
         self.note(&[Tombstone::EraseBegun { call, reason: reason.to_owned(), started_at_ns }])?;
         self.destroy(call)
+    }
+
+    /// An erasure that is begun has to be finished: a full disk is told before.
+    fn has_room<'s>(
+        &self,
+        segments: impl Iterator<Item = &'s SegmentId>,
+    ) -> Result<(), ArchiveError> {
+        let mut needed = 0;
+        for segment in segments {
+            // Each successor takes its place before the next one is written.
+            needed = needed.max(self.len_of(&segment.sealed_name())?);
+        }
+        needed += TOMBSTONES_ROOM_BYTES;
+        let free =
+            self.disk.free_bytes().map_err(|error| ArchiveError::io("ask", "disk", error))?;
+        if free < needed { Err(ArchiveError::Full { needed, free }) } else { Ok(()) }
     }
 
     /// Steps 3–5 of "Erase".
@@ -130,7 +165,7 @@ impl<D: Disk> Curator<D> {
         // Step 3: the keys, or in a plaintext archive the records.
         for (segment, state) in self.segments_of(call)? {
             if !self.plaintext {
-                self.zero_slots(segment, call)?;
+                self.zero_slots(segment, state, call)?;
             } else if state == SegmentState::Sealed {
                 self.compact(segment, &[call])?;
             }
@@ -224,8 +259,16 @@ impl<D: Disk> Curator<D> {
         let tombstones = self.tombstones.tombstones();
         let is_dead = |call| tombstones.is_erased(call) || also.contains(&call);
         let signing = &self.keys.signing;
-        let written = write_successor(&mut self.disk, self.archive, segment, signing, is_dead)?;
-        let Some(footer) = written else { return Ok(0) };
+        let written = write_successor(&mut self.disk, self.archive, segment, signing, is_dead);
+        let footer = match written {
+            Ok(Some(footer)) => footer,
+            Ok(None) => return Ok(0),
+            Err(error) => {
+                // Half a successor is of no use, and on a full disk in the way.
+                let _ = self.disk.remove(&successor_name(segment));
+                return Err(error);
+            }
+        };
         // Step 4: it is announced; step 5: it takes the place of the old one.
         self.note(&[Tombstone::Compacted { segment, footer }])?;
         take_place(&mut self.disk, segment)?;
@@ -299,8 +342,20 @@ impl<D: Disk> Curator<D> {
         let known = self.index.segments()?;
         let named: Vec<SegmentId> =
             self.index.segments_of(call)?.into_iter().map(|(segment, _)| segment).collect();
+        let mut listed = list_segments(&self.disk)?;
+        let is_there = |listed: &[(SegmentId, SegmentState)], named: &SegmentId| {
+            listed.iter().any(|(segment, _)| segment == named)
+        };
+        if !named.iter().all(|segment| is_there(&listed, segment)) {
+            // One that was sealed during the listing may have hidden from it.
+            listed = list_segments(&self.disk)?;
+        }
+        // Its keys, or a copy of it that is put back, would outlive the erasure.
+        if let Some(segment) = named.iter().find(|segment| !is_there(&listed, segment)) {
+            return Err(ArchiveError::MissingSegment { segment: *segment });
+        }
         let mut found = BTreeMap::new();
-        for (segment, state) in list_segments(&self.disk)? {
+        for (segment, state) in listed {
             let is_known = known.get(&segment) == Some(&SegmentState::Sealed);
             let is_named = named.contains(&segment);
             // Of one that the index lags behind, a sealed archive's keys tell whose it is.
@@ -312,7 +367,12 @@ impl<D: Disk> Curator<D> {
     }
 
     /// Overwrites a call's slots with zeros and makes that durable.
-    fn zero_slots(&mut self, segment: SegmentId, call: CallId) -> Result<(), ArchiveError> {
+    fn zero_slots(
+        &mut self,
+        segment: SegmentId,
+        state: SegmentState,
+        call: CallId,
+    ) -> Result<(), ArchiveError> {
         let name = segment.keys_name();
         let io = |error: io::Error| ArchiveError::io("erase", &name, error);
         let file = match self.disk.open_write(&name) {
@@ -325,25 +385,89 @@ impl<D: Disk> Curator<D> {
         let header = SidecarHeader::decode(&header, self.archive, segment).ok_or(bad)?;
         let slots = header.slots_in(self.disk.len_bytes(&file).map_err(io)?);
         let zeros = vec![0; header.slot_bytes as usize];
-        let mut touched = false;
+        let (mut dead, mut damaged) = (Vec::new(), Vec::new());
         for number in 0..u32::try_from(slots).unwrap_or(u32::MAX) {
             let offset = header.slot_offset(number);
             let slot = read_vec(&self.disk, &file, offset, zeros.len()).map_err(io)?;
-            if matches!(decode_slot(&slot), SlotBytes::Key(key) if key.call == call) {
-                self.disk.write_at(&file, offset, &[IoSlice::new(&zeros)]).map_err(io)?;
-                touched = true;
+            match decode_slot(&slot) {
+                SlotBytes::Key(key) if key.call == call => dead.push(number),
+                SlotBytes::Damaged => damaged.push(number),
+                SlotBytes::Key(_) | SlotBytes::Empty => {}
             }
         }
-        if touched {
+        // A power cut may have torn the zeros, and with them the name of the call.
+        if !damaged.is_empty() {
+            let (own, others) = self.slots_of(segment, state, call)?;
+            damaged.retain(|number| match state {
+                SegmentState::Sealed => !others.contains(number),
+                // What no record names yet may be a key that the writer is about to use.
+                SegmentState::Open => own.contains(number),
+            });
+            dead.extend(damaged);
+        }
+        for number in &dead {
+            let offset = header.slot_offset(*number);
+            self.disk.write_at(&file, offset, &[IoSlice::new(&zeros)]).map_err(io)?;
+        }
+        if !dead.is_empty() {
             self.disk.sync_data(&file).map_err(io)?;
         }
         Ok(())
+    }
+
+    /// The key slots that the call's records in a segment name, and those that records of calls name
+    /// which nobody erased.
+    fn slots_of(
+        &self,
+        segment: SegmentId,
+        state: SegmentState,
+        call: CallId,
+    ) -> Result<(BTreeSet<u32>, BTreeSet<u32>), ArchiveError> {
+        let (mut own, mut others) = (BTreeSet::new(), BTreeSet::new());
+        let mut take = |header: RecordHeader| {
+            let Some(seal) = header.seal else { return };
+            if header.call == call {
+                own.insert(seal.slot);
+            } else if self.tombstones().erasure(header.call).is_none() {
+                others.insert(seal.slot);
+            }
+        };
+        // Open first: a segment is sealed at any time, and never opened again.
+        let open = match state {
+            SegmentState::Open => self.disk.open_read(&segment.open_name()).ok(),
+            SegmentState::Sealed => None,
+        };
+        if let Some(file) = open {
+            scan(&self.disk, &file, segment, |record| {
+                take(record.header);
+                true
+            })?;
+            return Ok((own, others));
+        }
+        let name = segment.sealed_name();
+        let io = |error| ArchiveError::io("read", &name, error);
+        let file = self.disk.open_read(&name).map_err(io)?;
+        let footer = read_footer(&self.disk, &file, segment)?;
+        let footer = Footer::decode(&footer).map_err(|fault| fault.at(segment, 0))?;
+        for entry in footer.entries() {
+            let bytes = entry_bytes(&self.disk, &file, segment, &entry)?;
+            take(check_entry(&bytes, &entry, segment)?.header);
+        }
+        Ok((own, others))
     }
 
     fn note(&mut self, new: &[Tombstone]) -> Result<(), ArchiveError> {
         let now_ns = (self.clock)().now_ns;
         self.tombstones.append(&mut self.disk, new, now_ns, &self.keys.signing)
     }
+}
+
+/// Takes the lock of whoever erases, holds or compacts.
+pub(super) fn take_upkeep_lock<D: Disk>(disk: &mut D) -> Result<(), ArchiveError> {
+    disk.lock(UPKEEP_LOCK_NAME).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => ArchiveError::UpkeepLocked { place: disk.place() },
+        _ => ArchiveError::io("lock", UPKEEP_LOCK_NAME, error),
+    })
 }
 
 const DAY_NS: i64 = 86_400 * 1_000_000_000;

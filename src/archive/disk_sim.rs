@@ -210,7 +210,7 @@ impl DiskSim {
         let killed = Self::of(state.names.clone(), state.files.clone(), &state);
         let mut after = killed.state();
         after.durable_names = state.durable_names.clone();
-        after.pending_names = state.pending_names.clone();
+        after.pending_names.clone_from(&state.pending_names);
         drop(after);
         killed
     }

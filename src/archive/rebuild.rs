@@ -9,7 +9,7 @@
 use std::io;
 use std::path::Path;
 
-use super::curator::purge_erased;
+use super::curator::{purge_erased, take_upkeep_lock};
 use super::disk::{Disk, IndexPlace};
 use super::error::ArchiveError;
 use super::index::{Index, Query};
@@ -37,7 +37,7 @@ pub struct Rebuilt {
 /// Makes the index of the archive at `path` again.
 ///
 /// # Errors
-/// `NotInitialised`, `Locked`, `VersionUnknown`, `BadManifest`, `Io`, `Index`.
+/// `NotInitialised`, `Locked`, `UpkeepLocked`, `VersionUnknown`, `BadManifest`, `Io`, `Index`.
 pub fn rebuild_index(path: &Path, box_key: Option<&BoxKey>) -> Result<Rebuilt, ArchiveError> {
     let mut disk = DiskOs::new(path);
     // Step 1: an archive that nobody writes to.
@@ -46,6 +46,8 @@ pub fn rebuild_index(path: &Path, box_key: Option<&BoxKey>) -> Result<Rebuilt, A
     let index_key = index_key(&manifest, box_key)?;
     let unsealer = Unsealer::new(archive, box_key.cloned(), Vec::new());
     take_lock(&mut disk)?;
+    // Nor erases: what is erased meanwhile would be read in again.
+    take_upkeep_lock(&mut disk)?;
     // Step 2: a new index beside the old one.
     let new_name = format!("{INDEX_NAME}.new");
     remove_index(&mut disk, &new_name)?;

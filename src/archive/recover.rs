@@ -20,6 +20,7 @@ use super::record::{RECORD_HEADER_BYTES, StoredRecord};
 use super::scan::{check_entry, check_header, entry_bytes, scan, sealed_table, torn_bytes};
 use super::segment::{HEADER_BYTES, RecordKind, SegmentHeader, SegmentId, SegmentState};
 use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, decode_slot};
+use super::tombstone_file::TombstoneFile;
 use super::unseal::Unsealer;
 
 /// Bytes written again at once.
@@ -70,13 +71,23 @@ pub(super) fn recover<D: Disk>(
         return Ok(None);
     }
     check_header(&start, archive, segment)?;
-    // Step 4: whole records are kept, the tail is measured. A sealed record without its key is none.
-    let slots = slot_hashes(disk, archive, segment)?;
+    // Step 4: whole records are kept, the tail is measured. A sealed record without its key is none,
+    // unless its call was erased meanwhile.
+    let (mut slots, mut keys) = slot_hashes(disk, archive, segment)?;
+    let tombstones = TombstoneFile::load(disk, archive, None)?;
+    let keys_found = keys;
     let has_key = |record: &StoredRecord<'_>| {
-        let slot = record.header.seal.map(|seal| seal.slot as usize);
-        slot.is_none_or(|slot| slot < slots.len())
+        let Some(seal) = record.header.seal else { return true };
+        let slot = seal.slot as usize;
+        let is_erased = tombstones.tombstones().erasure(record.header.call).is_some();
+        if is_erased && slot < slots.len() {
+            keys = keys.max(slot + 1);
+        }
+        slot < keys_found || is_erased && slot < slots.len()
     };
     let mut found = scan(disk, &file, segment, has_key)?;
+    slots.truncate(keys);
+    cut_slots(disk, archive, segment, keys)?;
     let cut_bytes = torn_bytes(disk, &file, segment, found.end)?;
     if found.entries.is_empty() && found.damaged.is_empty() {
         drop(file);
@@ -105,23 +116,16 @@ pub(super) fn recover<D: Disk>(
     Ok(Some(RecoveredSegment { segment, kept_records, cut_bytes, damaged: found.damaged }))
 }
 
-/// SHA-256 of each slot of a segment's key file, up to the last one that holds a key; what is behind
-/// it was torn, and is cut off.
+/// SHA-256 of each slot of a segment's key file, and how many there are up to the last one that holds
+/// a key.
 fn slot_hashes<D: Disk>(
     disk: &mut D,
     archive: [u8; 16],
     segment: SegmentId,
-) -> Result<Vec<Hash>, ArchiveError> {
-    let name = segment.keys_name();
-    let io = |error: io::Error| ArchiveError::io("recover", &name, error);
-    let file = match disk.open_write(&name) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io(error)),
-    };
-    let header = read_vec(disk, &file, 0, SIDECAR_HEADER_BYTES).map_err(io)?;
-    let Some(header) = SidecarHeader::decode(&header, archive, segment) else {
-        return Ok(Vec::new());
+) -> Result<(Vec<Hash>, usize), ArchiveError> {
+    let io = |error: io::Error| ArchiveError::io("recover", &segment.keys_name(), error);
+    let Some((file, header)) = open_keys(disk, archive, segment)? else {
+        return Ok((Vec::new(), 0));
     };
     let count = header.slots_in(disk.len_bytes(&file).map_err(io)?);
     let (mut hashes, mut keys) = (Vec::new(), 0);
@@ -133,14 +137,73 @@ fn slot_hashes<D: Disk>(
             keys = hashes.len();
         }
     }
-    hashes.truncate(keys);
+    Ok((hashes, keys))
+}
+
+/// Cuts what is torn behind the first `keys` slots off.
+fn cut_slots<D: Disk>(
+    disk: &mut D,
+    archive: [u8; 16],
+    segment: SegmentId,
+    keys: usize,
+) -> Result<(), ArchiveError> {
+    let io = |error: io::Error| ArchiveError::io("recover", &segment.keys_name(), error);
+    let Some((file, header)) = open_keys(disk, archive, segment)? else { return Ok(()) };
     let end = header.slot_offset(u32::try_from(keys).unwrap_or(u32::MAX));
     if disk.len_bytes(&file).map_err(io)? > end {
         disk.truncate(&file, end).map_err(io)?;
     }
     write_again(disk, &file, end).map_err(io)?;
-    disk.sync_data(&file).map_err(io)?;
-    Ok(hashes)
+    disk.sync_data(&file).map_err(io)
+}
+
+/// A segment's key file and its header; `None` where there is none, or its header never got there.
+fn open_keys<D: Disk>(
+    disk: &mut D,
+    archive: [u8; 16],
+    segment: SegmentId,
+) -> Result<Option<(D::File, SidecarHeader)>, ArchiveError> {
+    let name = segment.keys_name();
+    let io = |error: io::Error| ArchiveError::io("recover", &name, error);
+    let file = match disk.open_write(&name) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
+    let header = read_vec(disk, &file, 0, SIDECAR_HEADER_BYTES).map_err(io)?;
+    Ok(SidecarHeader::decode(&header, archive, segment).map(|header| (file, header)))
+}
+
+/// What reading segments into an index that lagged behind came to.
+#[derive(Debug, Default)]
+pub(super) struct CaughtUp {
+    /// Segments that were read in.
+    pub segments: u64,
+    /// Segments that cannot be read.
+    pub unreadable: Vec<SegmentId>,
+}
+
+/// Reads every segment of `listed` into the index that is not known whole there: "Open after a kill",
+/// step 7. One that is damaged is no error but named.
+pub(super) fn catch_up<D: Disk>(
+    disk: &D,
+    index: &mut Index,
+    archive: [u8; 16],
+    listed: &[(SegmentId, SegmentState)],
+    unsealer: &Unsealer,
+) -> Result<CaughtUp, ArchiveError> {
+    let known = index.segments()?;
+    let mut caught = CaughtUp::default();
+    for (segment, state) in listed {
+        if known.get(segment) != Some(&SegmentState::Sealed) {
+            match index_segment(disk, index, archive, (*segment, *state), unsealer) {
+                Ok(_) => caught.segments += 1,
+                Err(ArchiveError::BadSegment { .. }) => caught.unreadable.push(*segment),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(caught)
 }
 
 /// Writes what is there once more, so that the next sync makes it durable: after a failed sync it can

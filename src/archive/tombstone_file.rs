@@ -142,6 +142,26 @@ impl TombstoneFile {
         Ok(())
     }
 
+    /// Cuts a torn tail off: step 3 of an append, for an archive that is to be whole before the next.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn cut_torn_tail<D: Disk>(&mut self, disk: &mut D) -> Result<(), ArchiveError> {
+        if self.torn_bytes == 0 {
+            return Ok(());
+        }
+        let cut = disk.open_write(TOMBSTONES_NAME).and_then(|file| {
+            disk.truncate(&file, self.len_bytes)?;
+            disk.sync_data(&file)
+        });
+        if let Err(error) = cut {
+            self.state = State::Failed;
+            return Err(ArchiveError::io("write", TOMBSTONES_NAME, error));
+        }
+        self.torn_bytes = 0;
+        Ok(())
+    }
+
     fn append_lines<D: Disk>(&self, disk: &mut D, lines: &[u8]) -> Result<(), Failure> {
         let file = disk.open_write(TOMBSTONES_NAME)?;
         if disk.len_bytes(&file)? != self.len_bytes.saturating_add(self.torn_bytes) {

@@ -27,7 +27,7 @@ use super::open_segment::{Group, OpenSegment};
 use super::reader::{OwnedRecord, sort_records, visit_segment};
 use super::recipients::Identities;
 use super::record::{Packed, RecordHeader, StoredRecord, pack, record_span_bytes, unpack};
-use super::recover::{RecoveredSegment, index_segment, is_summary, list_segments, recover};
+use super::recover::{RecoveredSegment, catch_up, is_summary, list_segments, recover};
 use super::scan::{Wanted, check_entry, entry_bytes};
 use super::segment::{Compression, RecordKind, SegmentId, SegmentState};
 use super::unseal::Unsealer;
@@ -197,22 +197,19 @@ impl<D: Disk> Writer<D> {
                 }
             }
         }
-        for listed in list_segments(&self.disk)? {
-            let (segment, state) = listed;
-            self.next_segment = self.next_segment.max(segment.0.saturating_add(1));
-            if state == SegmentState::Open && recovered.unreadable.contains(&segment) {
-                continue;
-            }
-            // Step 7: what the index does not know whole is read into it.
-            if known.get(&segment) != Some(&SegmentState::Sealed) {
-                let (disk, index) = (&self.disk, &mut self.index);
-                match index_segment(disk, index, self.archive, listed, &self.unsealer) {
-                    Ok(_) => recovered.reindexed_segments += 1,
-                    Err(ArchiveError::BadSegment { .. }) => recovered.unreadable.push(segment),
-                    Err(error) => return Err(error),
-                }
-            }
+        let mut listed = list_segments(&self.disk)?;
+        if let Some((last, _)) = listed.last() {
+            self.next_segment = self.next_segment.max(last.0.saturating_add(1));
         }
+        // What cannot be sealed is not read either.
+        listed.retain(|(segment, state)| {
+            *state == SegmentState::Sealed || !recovered.unreadable.contains(segment)
+        });
+        // Step 7: what the index does not know whole is read into it.
+        let (disk, index) = (&self.disk, &mut self.index);
+        let caught = catch_up(disk, index, self.archive, &listed, &self.unsealer)?;
+        recovered.reindexed_segments = caught.segments;
+        recovered.unreadable.extend(caught.unreadable);
         if let Some((last, _)) = known.last_key_value() {
             self.next_segment = self.next_segment.max(last.0.saturating_add(1));
         }

@@ -15,9 +15,9 @@ use super::key_files::load_identities;
 use super::options::{OPUS_COMPLEXITY, REORDER_WINDOW_MS};
 use super::outfile::{OutFile, write_failure};
 use super::output::{self, Failure};
-use super::store::{FoundCall, Store, slots_from};
+use super::store::{FoundCall, Store, archive_failure, slots_from};
 use super::{Exit, ExportFormat, ExportJob, export_pcap, people};
-use crate::archive::{OwnedRecord, RecordKind};
+use crate::archive::{ArchiveError, OwnedRecord, RecordKind};
 use crate::base::CallId;
 use crate::call::summary::CallSummary;
 use crate::codec::opus::{EncoderSettings, PACKET_SAMPLES_MAX};
@@ -43,6 +43,9 @@ pub fn export(job: &ExportJob) -> Result<Exit, Failure> {
         store.unlock(load_identities(identity)?);
     }
     let call = store.find(&job.call)?;
+    if call.summary.recording.state == "erased" {
+        return Err(archive_failure(&ArchiveError::Erased { call: call.id }));
+    }
     match job.format {
         ExportFormat::Opus | ExportFormat::Wav => export_audio(&store, &call, job),
         ExportFormat::Pcap => export_pcap(&store, &call, job),

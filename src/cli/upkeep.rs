@@ -90,12 +90,15 @@ fn erase_all(
     reason: &str,
 ) -> Result<Exit, Failure> {
     let (mut erased, mut refused, mut log) = (0, None, Purged::Whole);
+    let is_only = calls.len() == 1;
     for call in calls {
         match curator.erase(*call, reason) {
             Ok(purged) => {
                 erased += 1;
                 log = purged;
             }
+            // Of one call the reason is the whole answer.
+            Err(error) if is_only => return Err(archive_failure(&error)),
             Err(
                 error @ (ArchiveError::TombstoneRefused { .. }
                 | ArchiveError::StillOngoing { .. }

@@ -49,7 +49,8 @@ pub fn verify(job: &VerifyJob) -> Result<Exit, Failure> {
         Verdict::Whole => Ok(Exit::Done),
         Verdict::TornTail => {
             output::complain(
-                "a crash left something behind; the next `callspan capture` or `replay` mends it",
+                "a crash left something behind; the next `callspan capture` or `replay`, and \
+                 `callspan retain`, mend it",
             );
             Ok(Exit::Lost)
         }
