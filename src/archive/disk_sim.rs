@@ -207,8 +207,8 @@ impl DiskSim {
         let state = self.state();
         let killed = Self::of(state.names.clone(), state.files.clone(), &state);
         let mut after = killed.state();
-        after.durable_names = state.durable_names.clone();
-        after.pending_names = state.pending_names.clone();
+        after.durable_names.clone_from(&state.durable_names);
+        after.pending_names.clone_from(&state.pending_names);
         drop(after);
         killed
     }
