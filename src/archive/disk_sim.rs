@@ -7,7 +7,7 @@
 //! Sources: "Can Applications Recover from fsync Failures?" (USENIX ATC 2020): a failed sync marks
 //! pages clean, so later syncs succeed without them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +17,7 @@ use super::disk::{Disk, IndexPlace};
 #[derive(Debug, Default)]
 pub struct DiskSim {
     state: Arc<Mutex<State>>,
-    held: Vec<String>,
+    holds_lock: bool,
 }
 
 /// A file of a simulated disk.
@@ -31,7 +31,7 @@ struct State {
     pending_names: Vec<NameChange>,
     files: BTreeMap<u64, SimData>,
     next_file: u64,
-    locked: BTreeSet<String>,
+    locked: bool,
     /// Bytes of all files together, at most.
     capacity: Option<u64>,
     /// Bytes that may still be written before "no space left".
@@ -118,16 +118,14 @@ impl Random {
 
 impl Clone for DiskSim {
     fn clone(&self) -> Self {
-        Self { state: Arc::clone(&self.state), held: Vec::new() }
+        Self { state: Arc::clone(&self.state), holds_lock: false }
     }
 }
 
 impl Drop for DiskSim {
     fn drop(&mut self) {
-        let held = std::mem::take(&mut self.held);
-        let mut state = self.state();
-        for name in held {
-            state.locked.remove(&name);
+        if self.holds_lock {
+            self.state().locked = false;
         }
     }
 }
@@ -209,7 +207,7 @@ impl DiskSim {
         let state = self.state();
         let killed = Self::of(state.names.clone(), state.files.clone(), &state);
         let mut after = killed.state();
-        after.durable_names = state.durable_names.clone();
+        after.durable_names.clone_from(&state.durable_names);
         after.pending_names.clone_from(&state.pending_names);
         drop(after);
         killed
@@ -220,7 +218,7 @@ impl DiskSim {
         // Random bytes go on: a machine that starts again does not draw the same ones.
         let (next_file, random) = (before.next_file, before.random);
         let state = State { names, durable_names, files, next_file, random, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), held: Vec::new() }
+        Self { state: Arc::new(Mutex::new(state)), holds_lock: false }
     }
 
     /// The live bytes of a file.
@@ -438,12 +436,15 @@ impl Disk for DiskSim {
         Ok(room.min(state.write_budget.unwrap_or(u64::MAX)))
     }
 
-    fn lock(&mut self, name: &str) -> io::Result<()> {
-        if !self.held.iter().any(|held| held == name) {
-            if !self.state().locked.insert(name.to_owned()) {
+    fn lock(&mut self) -> io::Result<()> {
+        if !self.holds_lock {
+            let mut state = self.state();
+            if state.locked {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            self.held.push(name.to_owned());
+            state.locked = true;
+            drop(state);
+            self.holds_lock = true;
         }
         Ok(())
     }
