@@ -141,7 +141,7 @@ fn an_erased_call_is_listed_and_shown_as_erased_and_cannot_be_exported() {
     assert!(shown.out.contains("erased") && !shown.out.contains("Zoë"), "{shown:?}");
     done(&case, &["show", &id, "--json"]);
     case.run(["export", &id, "-f", "wav", "-o", "a.wav"]).says(1, &[&id, "erased"]);
-    case.run(["export", &id, "-f", "pcap", "-o", "a.pcap"]).says(1, &[&id]);
+    case.run(["export", &id, "-f", "pcap", "-o", "a.pcap"]).says(1, &[&id, "erased"]);
     done(&case, &["export", &BOB.to_string(), "-f", "wav", "-o", "b.wav"]);
     case.run(["erase", &id, "--reason", "x"]).says(1, &["erased already"]);
     case.run(["hold", &id]).says(1, &["erased already"]);
