@@ -125,7 +125,7 @@ fn holds(disk: &DiskSim, text: &str) -> bool {
 
 /// Key slots that name the call (bytes 0 to 8 of a slot, from byte 64 of a key file on).
 fn slots_of(disk: &DiskSim, call: CallId) -> usize {
-    let keys = files(disk).into_iter().filter(|(name, _)| name.ends_with(".keys"));
+    let keys = files(disk).into_iter().filter(|(_, bytes)| bytes.starts_with(b"CALLKEYS"));
     keys.map(|(_, bytes)| {
         let len = u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]) as usize;
         let slots = bytes[64..].chunks(len);
@@ -584,5 +584,32 @@ fn an_index_that_lags_behind_keeps_no_call_from_being_erased() {
         let archive = archive_common::reader(directory.path());
         let call = archive.call(ERASED).expect("read").expect("it is listed");
         assert!(!call.summary_json.contains("4930"), "{}", call.summary_json);
+    }
+}
+
+#[test]
+fn zeros_that_a_power_cut_tore_are_no_damage_and_the_rest_of_the_key_goes() {
+    let disk = archive(true);
+    let erased = disk.kill();
+    curator(&erased).expect("curator").erase(ERASED, "asked for").expect("erased");
+    let lines = erased.bytes("tombstones").expect("tombstones");
+    let first = lines.iter().position(|byte| *byte == b'\n').expect("a line") + 1;
+    let name = "segments/0000000001.keys";
+    let keys = disk.bytes(name).expect("keys");
+    let start = keys.windows(8).position(|id| *id == ERASED.0.to_le_bytes()).expect("a slot");
+    for torn in [1, 8, 16, 20, 24, 40] {
+        let image = disk.kill();
+        let mut bytes = keys.clone();
+        bytes[start..start + torn].fill(0);
+        image.plant(name, &bytes);
+        is_damaged(&image, "key slot");
+        image.plant("tombstones", &lines[..first]);
+        let found = verified(&image);
+        assert_eq!(found.verdict(), Verdict::TornTail, "{torn} bytes: {:?}", found.faults);
+        drop(curator(&image).expect("curator"));
+        is_whole(&image, 1);
+        let bytes = image.bytes(name).expect("keys");
+        assert!(bytes[start..start + 1_024].iter().all(|byte| *byte == 0), "{torn} bytes");
+        only_one_is_gone(&image, true);
     }
 }
