@@ -8,7 +8,7 @@
 
 mod archive_common;
 
-use archive_common::{keys, options, simulated, simulated_sealed};
+use archive_common::{Protect, keys, options};
 use callspan::archive::tombstones::TombstoneRefusal;
 use callspan::archive::verify::{Verdict, Verified, VerifyOptions, verify_on};
 use callspan::archive::{
@@ -154,7 +154,7 @@ fn only_one_is_gone(disk: &DiskSim, is_sealed: bool) {
 }
 
 fn archive(is_sealed: bool) -> DiskSim {
-    let disk = if is_sealed { simulated_sealed().0 } else { simulated() };
+    let disk = if is_sealed { Protect::Sealed.disk() } else { Protect::Plaintext.disk() };
     filled(&disk);
     disk
 }
@@ -383,7 +383,7 @@ fn what_is_due_goes_by_the_class_of_the_call_and_what_is_held_stays() {
 
 #[test]
 fn only_segments_that_are_half_dead_are_compacted_and_the_evidence_stays() {
-    let (disk, _) = simulated_sealed();
+    let disk = Protect::Sealed.disk();
     let mut first = writer(&disk);
     record(&mut first, &CALLS[..2], 4);
     first.seal().expect("sealed");
@@ -461,7 +461,7 @@ fn a_writer_goes_on_while_calls_of_finished_and_of_the_open_segment_are_erased()
 #[test]
 fn a_power_cut_after_erasing_from_the_open_segment_costs_no_other_call() {
     for stop in 0.. {
-        let (disk, _) = simulated_sealed();
+        let disk = Protect::Sealed.disk();
         let mut writer = writer(&disk);
         // The key of the erased call is the last one, and a record of another call stands behind it.
         record(&mut writer, &[CALLS[0], ERASED], 2);

@@ -7,7 +7,7 @@
 //! Sources: "Can Applications Recover from fsync Failures?" (USENIX ATC 2020): a failed sync marks
 //! pages clean, so later syncs succeed without them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +17,7 @@ use super::disk::{Disk, IndexPlace};
 #[derive(Debug, Default)]
 pub struct DiskSim {
     state: Arc<Mutex<State>>,
-    holds_lock: bool,
+    held: Vec<String>,
 }
 
 /// A file of a simulated disk.
@@ -31,7 +31,7 @@ struct State {
     pending_names: Vec<NameChange>,
     files: BTreeMap<u64, SimData>,
     next_file: u64,
-    locked: bool,
+    locked: BTreeSet<String>,
     /// Bytes of all files together, at most.
     capacity: Option<u64>,
     /// Bytes that may still be written before "no space left".
@@ -118,14 +118,16 @@ impl Random {
 
 impl Clone for DiskSim {
     fn clone(&self) -> Self {
-        Self { state: Arc::clone(&self.state), holds_lock: false }
+        Self { state: Arc::clone(&self.state), held: Vec::new() }
     }
 }
 
 impl Drop for DiskSim {
     fn drop(&mut self) {
-        if self.holds_lock {
-            self.state().locked = false;
+        let held = std::mem::take(&mut self.held);
+        let mut state = self.state();
+        for name in held {
+            state.locked.remove(&name);
         }
     }
 }
@@ -218,7 +220,7 @@ impl DiskSim {
         // Random bytes go on: a machine that starts again does not draw the same ones.
         let (next_file, random) = (before.next_file, before.random);
         let state = State { names, durable_names, files, next_file, random, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), holds_lock: false }
+        Self { state: Arc::new(Mutex::new(state)), held: Vec::new() }
     }
 
     /// The live bytes of a file.
@@ -436,15 +438,12 @@ impl Disk for DiskSim {
         Ok(room.min(state.write_budget.unwrap_or(u64::MAX)))
     }
 
-    fn lock(&mut self) -> io::Result<()> {
-        if !self.holds_lock {
-            let mut state = self.state();
-            if state.locked {
+    fn lock(&mut self, name: &str) -> io::Result<()> {
+        if !self.held.iter().any(|held| held == name) {
+            if !self.state().locked.insert(name.to_owned()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            state.locked = true;
-            drop(state);
-            self.holds_lock = true;
+            self.held.push(name.to_owned());
         }
         Ok(())
     }
