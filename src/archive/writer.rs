@@ -328,6 +328,8 @@ impl<D: Disk> Writer<D> {
         }
         let open_id = self.open.as_ref().map(|open| open.id);
         for (segment, committed) in segments {
+            // A segment that grew since the index was told, and was given up then.
+            let committed = self.pending.segments.get(&segment).map_or(committed, |(_, end)| *end);
             if Some(segment) != open_id {
                 visit_segment(&self.disk, segment, committed, &wanted, &mut |offset, record| {
                     records.push(self.open_record(segment, offset, record)?);
