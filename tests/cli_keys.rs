@@ -172,6 +172,7 @@ fn a_disk_down_to_its_reserve_takes_no_new_call_and_says_so() {
     let done = run(&case, &replay);
     assert_eq!(done.status, Some(3), "{done:?}");
     assert!(done.errors.contains("1 calls were not recorded: the disk was"), "{done:?}");
+    assert!(done.notices.contains("WARN"), "a plaintext archive says so: {done:?}");
     let call: serde_json::Value =
         serde_json::from_str(&succeeds(&case, "calls --json")).expect("one call");
     assert_eq!(call["recording"]["state"], "none", "{call}");

@@ -9,7 +9,7 @@
 use super::resources;
 use super::watch::Watch;
 use crate::archive::{
-    Archive, ArchiveError, BoxKey, DiskOs, RecordKind, Recovered, Writer, WriterOptions,
+    Archive, ArchiveError, BoxKey, DiskOs, Manifest, RecordKind, Recovered, Writer, WriterOptions,
 };
 use crate::base::limits::{BLOCKS_MAX, CALLS_MAX};
 use crate::base::{CallId, OutcomeCounts, RingIndex};
@@ -98,6 +98,7 @@ impl Engine {
     /// # Errors
     /// The archive's, or when the system has no thread to give.
     pub fn start(options: &RunOptions, rings: usize, overload: Overload) -> Result<Self, RunError> {
+        Manifest::read(&DiskOs::new(&options.archive.dir)).map_err(RunError::failed)?;
         let keys = options.archive.load().map_err(|failure| RunError::failed(failure.message))?;
         let (path, box_key) = (options.archive.dir.clone(), keys.box_key.clone());
         let writer_options = WriterOptions { clock: clock::read, ..WriterOptions::new(keys) };

@@ -82,7 +82,10 @@ pub enum ArchiveError {
         segment: SegmentId,
     },
     /// Written by another version of callspan.
-    #[error("{name} has format version {found}, this callspan reads {known}: use a newer callspan")]
+    #[error(
+        "{name} has format version {found}, this callspan reads {known}: use {} callspan",
+        if found > known { "a newer" } else { "the older" }
+    )]
     VersionUnknown {
         /// File, relative to the archive.
         name: String,

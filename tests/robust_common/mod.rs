@@ -37,15 +37,22 @@ pub struct Ended {
     pub status: Option<i32>,
     pub out: String,
     pub errors: String,
+    /// What a plaintext archive says at every start; not among the errors.
+    pub notices: String,
 }
 
 impl Ended {
     fn from(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (notices, errors): (Vec<_>, Vec<_>) = text(&output.stderr)
+            .split_inclusive('\n')
+            .map(str::to_owned)
+            .partition(|line| line.contains("this archive is not sealed"));
         Self {
             status: output.status.code(),
             out: text(&output.stdout),
-            errors: text(&output.stderr),
+            errors: errors.concat(),
+            notices: notices.concat(),
         }
     }
 
