@@ -333,7 +333,7 @@ fn without_the_capability_the_message_says_what_to_do() {
         .expect("live tests need root to become another user: run them with sudo");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("said: no permission to capture on lo; run as root"), "{said}");
-    assert!(said.contains("setcap cap_net_raw,cap_net_admin+ep"), "{said}");
+    assert!(said.contains("setcap cap_net_raw,cap_ipc_lock+ep"), "{said}");
 }
 
 #[test]

@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use callspan::archive::{
-    self, AudioBatchWriter, Compression, DiskOs, InitOptions, Protection, RecordKind, SipEntry,
-    Writer, WriterOptions,
+    self, AudioBatchWriter, Compression, DiskOs, InitOptions, RecordKind, SipEntry, Writer,
+    WriterOptions,
 };
 use callspan::base::{
     CallId, Channel, Endpoint, EntryKind, PacketEntry, PacketTime, Protocol, rfc3339,
 };
+use callspan::cli::ArchivePlace;
 use callspan::codec::{EncoderSettings, OpusVoiceEncoder};
 use serde_json::{Value, json};
 
@@ -78,7 +79,10 @@ fn summary(id: CallId, seconds: i64, number: &str, state: &str) -> Value {
         "callee": {"uri": "sip:200@b.example", "number": "200", "name": ""},
         "recording": {"state": state, "started_at": at(seconds + 2), "seconds": SECONDS,
             "bytes": 9_000, "channels": 2},
-        "streams": [], "gaps": [], "dtmf": [], "notes": [],
+        "streams": [{"channel": "caller", "codec": "PCMA", "clock_hz": 8_000, "ssrc": "0x00000001",
+            "source": "10.0.0.1:4000", "destination": "10.0.0.2:4000", "packets": 150, "lost": 0,
+            "late": 0, "duplicate": 0, "reordered": 0, "jitter_ms": 0.1, "mos": 3.6}],
+        "gaps": [], "dtmf": [], "notes": [],
     })
 }
 
@@ -156,9 +160,9 @@ fn raw_packets() -> Vec<u8> {
 /// Three calls: one stored as Opus, one raw, one without a recording.
 fn case() -> Case {
     let case = Case { directory: tempfile::tempdir().expect("a directory") };
-    let protection = Protection::Plaintext;
-    archive::init(&case.archive(), InitOptions { protection }).expect("an archive");
-    let options = WriterOptions { segment_bytes: 1 << 20 };
+    let keys = ArchivePlace::new(&case.archive()).load_or_make().expect("keys");
+    archive::init(&case.archive(), &InitOptions::plaintext(), &keys).expect("an archive");
+    let options = WriterOptions { segment_bytes: 1 << 20, ..WriterOptions::new(keys) };
     let (mut writer, _) = Writer::open(DiskOs::new(&case.archive()), options).expect("a writer");
     let mut put = |call, kind, body: &[u8]| {
         writer.append(call, kind, body, Compression::Lz4).expect("appended");
@@ -253,6 +257,27 @@ fn calls_are_found_by_time_and_number() {
     assert_eq!(count(&["--number", "100"]), 2, "the whole number and its end");
     assert_eq!(count(&["--number", "300"]), 1);
     assert!(case.prints(&["calls", "--json", "--limit", "1"]).contains("ffff000000000002"));
+}
+
+#[test]
+fn calls_are_found_by_length_codec_quality_and_call_id() {
+    let case = case();
+    let count =
+        |words: &[&str]| case.prints(&[&["calls", "--json"], words].concat()).lines().count();
+    assert_eq!(count(&["--min-seconds", "3"]), 3, "from the answer to the end: 3 s each");
+    assert_eq!(count(&["--min-seconds", "4"]), 0);
+    assert_eq!(count(&["--max-seconds", "3"]), 3, "a length that is given belongs to it");
+    assert_eq!(count(&["--max-seconds", "2"]), 0);
+    assert_eq!(count(&["--codec", "pcma"]), 3, "in any case");
+    assert_eq!(count(&["--codec", "PCM"]), 0, "the whole name");
+    assert_eq!(count(&["--mos-below", "3.6"]), 0, "below, not at");
+    assert_eq!(count(&["--mos-below", "3.601"]), 3);
+    assert_eq!(count(&["--mos-above", "3.6"]), 0);
+    assert_eq!(count(&["--mos-above", "3.5", "--codec", "PCMA", "--number", "300"]), 1);
+    assert_eq!(count(&["--call-id", "0123456789abcdef@a.example"]), 1);
+    assert_eq!(count(&["--call-id", "0123456789abcdef"]), 0, "the whole Call-ID");
+    assert_eq!(count(&["--number", "30*"]), 1, "a star at the end: the beginning");
+    assert_eq!(count(&["--number", "*00"]), count(&["--number", "00"]));
 }
 
 #[test]
@@ -407,7 +432,7 @@ fn export_says_what_is_missing_and_leaves_no_half_file() {
     case.fails(&["export", "01234567", "-f", "wav", "-o", "no/such/a.wav"], "make its directory");
     case.prints(&["export", "01234567", "-f", "wav", "-o", "a.pcap", "--force"]);
     assert!(std::fs::read(case.path("a.pcap")).expect("a file").starts_with(b"RIFF"));
-    assert_eq!(names(case.directory.path()), ["a.pcap", "calls"]);
+    assert_eq!(names(case.directory.path()), ["a.pcap", "calls", "calls.keys"]);
 }
 
 fn names(directory: &Path) -> Vec<String> {

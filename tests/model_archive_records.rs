@@ -1,21 +1,35 @@
 //! The archive against a map: random appends, commits, rotations, kills and power cuts.
 
+mod archive_common;
+
 use std::collections::BTreeMap;
 
-use callspan::archive::{
-    Compression, DiskSim, InitOptions, Protection, RecordKind, Writer, WriterOptions, init_on,
-};
+use archive_common::{Nonces, Protect, open_writer};
+use callspan::archive::verify::{Verdict, VerifyOptions, verify_on};
+use callspan::archive::{Compression, DiskSim, RecordKind, Writer};
 use callspan::base::CallId;
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Append { call: u64, len: usize, compress: Compression },
+    Append {
+        call: u64,
+        len: usize,
+        compress: Compression,
+    },
     Commit,
     Seal,
-    FailSync { number: u64 },
+    FailSync {
+        number: u64,
+    },
+    /// So many bytes may still be written; `None`: as many as there are.
+    Room {
+        bytes: Option<u64>,
+    },
     Kill,
-    PowerCut { seed: u64 },
+    PowerCut {
+        seed: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -26,6 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Commit),
         1 => Just(Step::Seal),
         1 => (1..3_u64).prop_map(|number| Step::FailSync { number }),
+        1 => prop::option::of(0..900_u64).prop_map(|bytes| Step::Room { bytes }),
         1 => Just(Step::Kill),
         1 => any::<u64>().prop_map(|seed| Step::PowerCut { seed }),
     ]
@@ -36,6 +51,7 @@ type Records = BTreeMap<(u64, u32), Vec<u8>>;
 /// The archive and what it promised.
 struct Model {
     disk: DiskSim,
+    nonces: Nonces,
     writer: Option<Writer<DiskSim>>,
     acknowledged: Records,
     waiting: Records,
@@ -44,12 +60,12 @@ struct Model {
 }
 
 impl Model {
-    fn new(segment_bytes: u64) -> Self {
-        let mut disk = DiskSim::new();
-        init_on(&mut disk, InitOptions { protection: Protection::Plaintext }).expect("init");
-        let (acknowledged, waiting) = (Records::new(), Records::new());
+    fn new(protect: Protect, segment_bytes: u64) -> Self {
+        let disk = protect.disk();
+        let (acknowledged, waiting, appended) = (Records::new(), Records::new(), 0);
+        let (writer, nonces) = (None, Nonces::default());
         let mut model =
-            Self { disk, writer: None, acknowledged, waiting, segment_bytes, appended: 0 };
+            Self { disk, nonces, writer, acknowledged, waiting, segment_bytes, appended };
         model.reopen();
         model
     }
@@ -59,8 +75,8 @@ impl Model {
     }
 
     fn reopen(&mut self) {
-        let options = WriterOptions { segment_bytes: self.segment_bytes };
-        let (writer, recovered) = Writer::open(self.disk.clone(), options).expect("opened");
+        self.verify();
+        let (writer, recovered) = open_writer(&self.disk, self.segment_bytes);
         assert!(recovered.segments.iter().all(|segment| segment.damaged.is_empty()));
         self.writer = Some(writer);
         // What waited may be there, whole and unchanged, or be gone; it is never acknowledged.
@@ -76,6 +92,13 @@ impl Model {
         self.waiting.clear();
     }
 
+    /// Nothing that a crash leaves is taken for damage, and no nonce sealed two things.
+    fn verify(&mut self) {
+        let found = verify_on(&self.disk, &VerifyOptions::default()).expect("verified");
+        assert_ne!(found.verdict(), Verdict::Damaged, "{:?}", found.faults);
+        self.nonces.note(&self.disk);
+    }
+
     fn read(&self) -> Records {
         let writer = self.writer.as_ref().expect("open");
         let mut records = Records::new();
@@ -88,10 +111,14 @@ impl Model {
         records
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
+        self.verify();
         let mut expected = self.acknowledged.clone();
         expected.extend(self.waiting.clone());
-        assert_eq!(self.read(), expected);
+        let read = self.read();
+        let keys = |records: &Records| records.keys().copied().collect::<Vec<_>>();
+        assert_eq!(keys(&read), keys(&expected));
+        assert!(read == expected, "a body is another one");
     }
 
     fn step(&mut self, step: Step) {
@@ -118,6 +145,7 @@ impl Model {
                 }
             }
             Step::FailSync { number } => self.disk.fail_sync(number),
+            Step::Room { bytes } => self.disk.set_write_budget(bytes),
             Step::Kill => {
                 self.disk = self.disk.kill();
                 self.reopen();
@@ -132,18 +160,22 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn the_archive_holds_what_a_map_of_acknowledged_records_holds(
-        segment_bytes in 256..3_000_u64,
+        protect in prop_oneof![Just(Protect::Plaintext), Just(Protect::Sealed)],
+        segment_bytes in 256..6_000_u64,
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut model = Model::new(segment_bytes);
+        let mut model = Model::new(protect, segment_bytes);
         for step in steps {
             model.step(step);
         }
         model.disk = model.disk.crash(7);
         model.reopen();
+        model.step(Step::Seal);
+        let found = verify_on(&model.disk, &VerifyOptions::default()).expect("verified");
+        assert_eq!(found.verdict(), Verdict::Whole, "{found:?}");
     }
 }

@@ -72,7 +72,7 @@ fn a_directory_that_is_no_archive_is_refused_with_the_command_that_makes_one() {
     let case = Case::new();
     std::fs::create_dir(case.path("plain")).expect("made");
     for archive in ["plain", "missing"] {
-        let wanted = format!("run `callspan init {archive}` first");
+        let wanted = format!("run `callspan init {archive} --recipient KEY` first");
         case.run(["replay", phones().to_str().expect("text"), "--archive", archive])
             .says(1, &[&wanted]);
         case.run(["capture", "--interface", "lo", "--archive", archive]).says(1, &[&wanted]);

@@ -91,3 +91,25 @@ fn packets_put_aside_under_load_become_the_same_recordings() {
     }
     assert_eq!(calm.summaries(), late.summaries());
 }
+
+#[test]
+fn a_call_that_has_ended_ahead_of_a_ring_does_not_keep_the_workers_busy() {
+    let directory = tempfile::tempdir().expect("directory");
+    let mut harness = Harness::new(&directory.path().join("archive"), BLOCKS);
+    harness.start_workers();
+    let (from, to) = ports(0);
+    answer(&mut harness, 0, 0, from, to);
+    for number in 0..50 {
+        let there = rtp(0, number, &sound(0, 0, number));
+        harness.frame(i64::from(number) * 20, &udp(ALICE, from, BOB, to, &there));
+    }
+    harness.front.between(PacketTime::MIN);
+    let bye = sip(0, "BYE sip:b@x SIP/2.0", "2 BYE", None);
+    harness.frame(1_000, &udp(ALICE, 5060, BOB, 5060, &bye));
+    // The port is silent: nothing comes after the BYE's own moment for half a second.
+    std::thread::sleep(Duration::from_millis(500));
+    let visits = harness.stats.visits.get();
+    assert!(harness.stats.calls_open.get() == 1 && visits > 0, "the call waits for its ring");
+    assert!(visits < 5_000, "{visits} visits of one call in half a second");
+    harness.finish();
+}

@@ -8,8 +8,9 @@
 
 #![allow(dead_code, reason = "each bench uses a part")]
 
-use callspan::archive::{InitOptions, Protection, init};
+use callspan::archive::{InitOptions, init};
 use callspan::base::{Channel, Endpoint, Frame, LinkType, PacketTime};
+use callspan::cli::ArchivePlace;
 use callspan::cli::RunOptions;
 use callspan::cli::options::{Band, LogFormat, OutputFormat, Start, Store};
 use callspan::codec::g711::encode_alaw;
@@ -183,14 +184,16 @@ pub fn write_pcap(path: &Path, frames: &[(PacketTime, Vec<u8>)]) {
 
 /// A new archive.
 pub fn make_archive(path: &Path) {
-    init(path, InitOptions { protection: Protection::Plaintext }).expect("an archive");
+    let keys = ArchivePlace::new(path).load_or_make().expect("keys");
+    init(path, &InitOptions::plaintext(), &keys).expect("an archive");
 }
 
 /// What `replay` is told when only the archive and the store are given.
 pub fn run_options(archive: &Path, store: Store) -> RunOptions {
     RunOptions {
-        archive: archive.to_owned(),
+        archive: ArchivePlace::new(archive),
         store,
+        disk_reserve_bytes: 0,
         start: Start::Answer,
         workers: 1,
         capture_threads: 1,

@@ -15,7 +15,7 @@ use crate::ops::notify;
 use crate::work::front::Front;
 use crate::work::pool::Overload;
 use crate::work::ports::{CorrelatorLoop, Link, QueuedPort};
-use crate::work::stats::FrontStats;
+use crate::work::stats::{FrontStats, Room};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -64,12 +64,14 @@ pub fn capture(interfaces: &[String], options: &RunOptions) -> Result<RunReport,
     let ended_early = |threads: &[JoinHandle<FrontEnd>], correlator: &JoinHandle<OutcomeCounts>| {
         correlator.is_finished() || threads.iter().any(JoinHandle::is_finished)
     };
+    let mut room = engine.say_room(Room::Enough);
     while !stop.load(Ordering::Acquire)
         && engine.failure().is_none()
         && !ended_early(&threads, &correlator)
     {
         std::thread::sleep(LOOK);
         notify::watchdog();
+        room = engine.say_room(room);
     }
     stop.store(true, Ordering::Release);
     notify::stopping();

@@ -9,7 +9,7 @@
 use super::resources;
 use super::watch::Watch;
 use crate::archive::{
-    Archive, ArchiveError, AudioBatch, DiskOs, RecordKind, Recovered, Writer, WriterOptions,
+    Archive, ArchiveError, BoxKey, DiskOs, Manifest, RecordKind, Recovered, Writer, WriterOptions,
 };
 use crate::base::limits::{BLOCKS_MAX, CALLS_MAX};
 use crate::base::{CallId, OutcomeCounts, RingIndex};
@@ -19,13 +19,14 @@ use crate::cli::options::{Band, Start, Store};
 use crate::cli::report::UnclaimedFlow;
 use crate::cli::{RunError, RunOptions, RunReport};
 use crate::media::{self, MediaSettings, SLOTS_PER_S, VoiceSettings};
+use crate::ops::clock;
 use crate::work::orphans;
 use crate::work::outbox::{Outbox, WhenFull};
 use crate::work::pool::{Overload, Pool, Shared};
 use crate::work::queue::{BlockPool, Progress};
 use crate::work::ready::Ready;
 use crate::work::signalling::{Joined, KnownIds, Signalling};
-use crate::work::stats::{Figure, FrontStats, Stats};
+use crate::work::stats::{Figure, FrontStats, Room, Stats};
 use crate::work::writer::{ArchiveSender, ArchiveThread};
 use std::path::Path;
 use std::sync::Arc;
@@ -49,6 +50,7 @@ pub struct Engine {
     fronts: Vec<Arc<FrontStats>>,
     settings: MediaSettings,
     path: std::path::PathBuf,
+    box_key: BoxKey,
     overload: Overload,
     began: Instant,
 }
@@ -96,13 +98,21 @@ impl Engine {
     /// # Errors
     /// The archive's, or when the system has no thread to give.
     pub fn start(options: &RunOptions, rings: usize, overload: Overload) -> Result<Self, RunError> {
+        Manifest::read(&DiskOs::new(&options.archive.dir)).map_err(RunError::failed)?;
+        let keys = options.archive.load().map_err(|failure| RunError::failed(failure.message))?;
+        let (path, box_key) = (options.archive.dir.clone(), keys.box_key.clone());
+        let writer_options = WriterOptions { clock: clock::read, ..WriterOptions::new(keys) };
         let (writer, recovered) =
-            Writer::open(DiskOs::new(&options.archive), WriterOptions::default())
-                .map_err(RunError::failed)?;
+            Writer::open(DiskOs::new(&path), writer_options).map_err(RunError::failed)?;
+        if writer.is_plaintext() {
+            tracing::warn!("this archive is not sealed: whoever can read its files can listen");
+        }
         let stats = Arc::new(Stats::default());
-        let thread = ArchiveThread::start(writer, options.commit_interval_ms, Arc::clone(&stats));
+        let reserve = options.disk_reserve_bytes;
+        let interval_ms = options.commit_interval_ms;
+        let thread = ArchiveThread::start(writer, interval_ms, reserve, Arc::clone(&stats));
         let archive = thread.map_err(|error| no_thread(&error))?;
-        truncate_ongoing(&options.archive, &archive.sender(), &recovered);
+        truncate_ongoing(&path, &box_key, &archive.sender(), &recovered);
         let blocks_max = if overload == Overload::Spill { BLOCKS_MAX } else { REPLAY_BLOCKS };
         let blocks = Arc::new(BlockPool::new(blocks_max));
         let joined = Joined {
@@ -128,7 +138,8 @@ impl Engine {
             blocks,
             fronts: (0..rings).map(|_| Arc::default()).collect(),
             settings: media_settings(options),
-            path: options.archive.clone(),
+            path,
+            box_key,
             overload,
             began: Instant::now(),
         })
@@ -139,7 +150,7 @@ impl Engine {
     /// # Errors
     /// When the archive's index cannot be read.
     pub fn signalling(&self) -> Result<Signalling, RunError> {
-        let known_ids = known_ids(&self.path).map_err(RunError::failed)?;
+        let known_ids = known_ids(&self.path, &self.box_key).map_err(RunError::failed)?;
         let (settings, rings) = (self.settings, self.fronts.len());
         Ok(Signalling::new(settings, rings, known_ids, self.joined.clone()))
     }
@@ -164,6 +175,26 @@ impl Engine {
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.joined.archive.failure().map(str::to_owned)
+    }
+
+    /// Says once when the disk's room changes. `said`: what was said last.
+    #[must_use]
+    pub fn say_room(&self, said: Room) -> Room {
+        let room = self.joined.stats.room();
+        let free = self.joined.stats.archive_free_bytes.get();
+        match room {
+            _ if room == said => {}
+            Room::Enough => tracing::info!(free, "the archive's disk has room again"),
+            Room::Short => {
+                tracing::warn!(free, "the archive's disk is nearly down to its reserve: make room");
+            }
+            Room::Reserve => tracing::error!(
+                free,
+                "the archive's disk is down to its reserve: new calls are not recorded until there is \
+                 room"
+            ),
+        }
+        room
     }
 
     /// What metrics read.
@@ -195,6 +226,12 @@ impl Engine {
         let mut losses = fronts.losses;
         if left > 0 && sealed.is_ok() {
             losses.push(format!("{left} calls were not finished in time"));
+        }
+        let refused = stats.calls_refused.get();
+        if refused > 0 {
+            losses.push(format!(
+                "{refused} calls were not recorded: the disk was down to its reserve"
+            ));
         }
         let broken = stats.calls_broken.get();
         if broken > 0 {
@@ -231,8 +268,8 @@ fn no_thread(error: &std::io::Error) -> RunError {
     RunError::failed(format_args!("cannot start a thread: {error}; raise the limit on processes"))
 }
 
-fn known_ids(path: &Path) -> Result<KnownIds, ArchiveError> {
-    let archive = Archive::open(path)?;
+fn known_ids(path: &Path, box_key: &BoxKey) -> Result<KnownIds, ArchiveError> {
+    let archive = Archive::open(path, Some(box_key))?;
     // A read that fails says "not known": the worst that follows is two calls under one id, and
     // only if both began in the same nanosecond with the same Call-ID.
     Ok(Box::new(move |id| archive.exists(id).unwrap_or(false)))
@@ -240,10 +277,22 @@ fn known_ids(path: &Path) -> Result<KnownIds, ArchiveError> {
 
 /// Calls that were going on when an earlier process was killed are truncated; what they have of
 /// audio is theirs.
-fn truncate_ongoing(path: &Path, archive: &ArchiveSender, recovered: &Recovered) {
-    let reader = Archive::open(path).ok();
-    for segment in &recovered.segments {
-        tracing::warn!(?segment, "an earlier process ended early: its open segment was sealed");
+fn truncate_ongoing(path: &Path, box_key: &BoxKey, archive: &ArchiveSender, recovered: &Recovered) {
+    let reader = Archive::open(path, Some(box_key)).ok();
+    for found in &recovered.segments {
+        tracing::warn!(
+            segment = found.segment.0,
+            records_kept = found.kept_records,
+            bytes_cut = found.cut_bytes,
+            records_damaged = found.damaged.len(),
+            "an earlier process ended early: its open segment was sealed"
+        );
+    }
+    for segment in &recovered.unreadable {
+        tracing::error!(
+            segment = segment.0,
+            "a segment cannot be read and is left as it is: run `callspan verify`"
+        );
     }
     for call in &recovered.ongoing {
         if let Ok(mut summary) = serde_json::from_str::<CallSummary>(&call.summary_json) {
@@ -260,17 +309,10 @@ fn truncate_ongoing(path: &Path, archive: &ArchiveSender, recovered: &Recovered)
 /// What the archive holds of a call that has no final summary. Second 0 is the answer, unless the
 /// call was recorded from its first media, which only the final summary would have told.
 fn recording_of(archive: &Archive, id: CallId, summary: &CallSummary) -> RecordingSummary {
-    let audio = archive.records(id, &[RecordKind::Audio]).unwrap_or_default();
-    let mut recording = RecordingSummary { state: "none".into(), ..RecordingSummary::default() };
-    for record in &audio {
-        let Some(batch) = AudioBatch::parse(&record.body) else { continue };
-        for slot in batch.iterate() {
-            let end_s = f64::from(slot.slot.saturating_add(1)) / f64::from(SLOTS_PER_S);
-            recording.seconds = recording.seconds.max(end_s);
-            let bytes = slot.left.len().saturating_add(slot.right.len());
-            recording.bytes = recording.bytes.saturating_add(u64::try_from(bytes).unwrap_or(0));
-        }
-    }
+    let (slots, bytes) = archive.audio_extent(id).unwrap_or_default();
+    let seconds = f64::from(slots) / f64::from(SLOTS_PER_S);
+    let state = "none".into();
+    let mut recording = RecordingSummary { state, seconds, bytes, ..RecordingSummary::default() };
     if recording.bytes > 0 {
         recording.state = "stored".into();
         recording.channels = 2;

@@ -78,6 +78,9 @@ fn snapshot(watch: &Watch, interfaces: &[String]) -> MetricsSnapshot {
     snapshot.encoded_audio_seconds = 2.0 * stats.slots.get() as f64 / f64::from(SLOTS_PER_S);
     snapshot.visits = stats.visits.get();
     snapshot.archive_bytes = stats.archive_bytes.get();
+    snapshot.archive_free_bytes = stats.archive_free_bytes.get();
+    snapshot.archive_reserve_bytes = stats.archive_reserve_bytes.get();
+    snapshot.calls_refused = stats.calls_refused.get();
     snapshot.archive_commits = stats.archive_commits.get();
     snapshot.archive_commit_seconds = commit_seconds(&stats.archive_commit_buckets);
     snapshot.archive_commit_seconds.sum_seconds = stats.archive_commit_ns.get() as f64 / 1e9;

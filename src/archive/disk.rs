@@ -122,11 +122,11 @@ pub trait Disk: Send {
     /// What the system says.
     fn free_bytes(&self) -> io::Result<u64>;
 
-    /// Takes the writer's lock, which lasts as long as this value.
+    /// Takes the lock of this name, which lasts as long as this value.
     ///
     /// # Errors
     /// `WouldBlock` when another one holds it.
-    fn lock(&mut self) -> io::Result<()>;
+    fn lock(&mut self, name: &str) -> io::Result<()>;
 
     /// Fills `out` with random bytes that nobody can guess.
     ///

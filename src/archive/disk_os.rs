@@ -17,21 +17,21 @@ use nix::sys::statvfs::statvfs;
 use nix::sys::uio::pwritev;
 use nix::unistd::fdatasync;
 
+use super::INDEX_NAME;
 use super::disk::{Disk, IndexPlace};
-use super::{INDEX_NAME, LOCK_NAME};
 
 /// A directory.
 #[derive(Debug)]
 pub struct DiskOs {
     root: PathBuf,
-    lock: Option<Flock<File>>,
+    locks: Vec<(String, Flock<File>)>,
 }
 
 impl DiskOs {
     /// The archive at `root`; nothing is opened or created yet.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), lock: None }
+        Self { root: root.to_owned(), locks: Vec::new() }
     }
 
     /// The archive's directory.
@@ -165,8 +165,8 @@ impl Disk for DiskOs {
         Ok(stats.blocks_available().saturating_mul(stats.fragment_size()))
     }
 
-    fn lock(&mut self) -> io::Result<()> {
-        if self.lock.is_some() {
+    fn lock(&mut self, name: &str) -> io::Result<()> {
+        if self.locks.iter().any(|(held, _)| held == name) {
             return Ok(());
         }
         let file = OpenOptions::new()
@@ -174,10 +174,10 @@ impl Disk for DiskOs {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(self.path(LOCK_NAME))?;
+            .open(self.path(name))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => {
-                self.lock = Some(lock);
+                self.locks.push((name.to_owned(), lock));
                 Ok(())
             }
             Err((_, error)) => Err(error.into()),
@@ -200,6 +200,7 @@ impl Disk for DiskOs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::LOCK_NAME;
 
     #[test]
     fn bytes_written_in_slices_read_back_and_the_rest_of_a_preallocated_file_is_zero() {
@@ -225,9 +226,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let mut first = DiskOs::new(dir.path());
         let mut second = DiskOs::new(dir.path());
-        first.lock().expect("free");
-        assert_eq!(second.lock().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        first.lock(LOCK_NAME).expect("free");
+        assert_eq!(second.lock(LOCK_NAME).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(first);
-        second.lock().expect("free again");
+        second.lock(LOCK_NAME).expect("free again");
     }
 }

@@ -7,7 +7,7 @@
 //! Sources: "Can Applications Recover from fsync Failures?" (USENIX ATC 2020): a failed sync marks
 //! pages clean, so later syncs succeed without them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +17,7 @@ use super::disk::{Disk, IndexPlace};
 #[derive(Debug, Default)]
 pub struct DiskSim {
     state: Arc<Mutex<State>>,
-    holds_lock: bool,
+    held: Vec<String>,
 }
 
 /// A file of a simulated disk.
@@ -31,7 +31,7 @@ struct State {
     pending_names: Vec<NameChange>,
     files: BTreeMap<u64, SimData>,
     next_file: u64,
-    locked: bool,
+    locked: BTreeSet<String>,
     /// Bytes of all files together, at most.
     capacity: Option<u64>,
     /// Bytes that may still be written before "no space left".
@@ -118,14 +118,16 @@ impl Random {
 
 impl Clone for DiskSim {
     fn clone(&self) -> Self {
-        Self { state: Arc::clone(&self.state), holds_lock: false }
+        Self { state: Arc::clone(&self.state), held: Vec::new() }
     }
 }
 
 impl Drop for DiskSim {
     fn drop(&mut self) {
-        if self.holds_lock {
-            self.state().locked = false;
+        let held = std::mem::take(&mut self.held);
+        let mut state = self.state();
+        for name in held {
+            state.locked.remove(&name);
         }
     }
 }
@@ -141,7 +143,8 @@ impl DiskSim {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All files together may have `bytes` bytes, preallocated ones counted whole; `None`: any.
+    /// All files together may have `bytes` bytes, preallocated ones counted whole; a write that would
+    /// make a file grow beyond that stops half-way. `None`: any.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
     }
@@ -196,24 +199,28 @@ impl DiskSim {
             }
             files.insert(*number, SimData { live: bytes.clone(), durable: bytes, pending: vec![] });
         }
-        Self::of(names, files, state.next_file)
+        Self::of(names, files, &state)
     }
 
-    /// The disk after the process alone was killed: everything written is there.
+    /// The disk after the process alone was killed: everything written is there to read, and what was
+    /// not synced is not durable yet.
     #[must_use]
     pub fn kill(&self) -> Self {
         let state = self.state();
-        let files = state.files.iter().map(|(number, data)| {
-            let bytes = data.live.clone();
-            (*number, SimData { live: bytes.clone(), durable: bytes, pending: vec![] })
-        });
-        Self::of(state.names.clone(), files.collect(), state.next_file)
+        let killed = Self::of(state.names.clone(), state.files.clone(), &state);
+        let mut after = killed.state();
+        after.durable_names.clone_from(&state.durable_names);
+        after.pending_names.clone_from(&state.pending_names);
+        drop(after);
+        killed
     }
 
-    fn of(names: BTreeMap<String, u64>, files: BTreeMap<u64, SimData>, next_file: u64) -> Self {
+    fn of(names: BTreeMap<String, u64>, files: BTreeMap<u64, SimData>, before: &State) -> Self {
         let durable_names = names.clone();
-        let state = State { names, durable_names, files, next_file, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), holds_lock: false }
+        // Random bytes go on: a machine that starts again does not draw the same ones.
+        let (next_file, random) = (before.next_file, before.random);
+        let state = State { names, durable_names, files, next_file, random, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)), held: Vec::new() }
     }
 
     /// The live bytes of a file.
@@ -271,6 +278,14 @@ impl State {
     fn rename(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.pending_names.push(change);
+    }
+
+    /// Bytes that find room in a file from `offset` on: those it has, and as many as are free.
+    fn room_at(&self, file: SimFile, offset: usize) -> usize {
+        let Some(capacity) = self.capacity else { return usize::MAX };
+        let len = self.files.get(&file.0).map_or(0, |data| data.live.len());
+        let free = capacity.saturating_sub(self.used());
+        len.saturating_add(usize::try_from(free).unwrap_or(usize::MAX)).saturating_sub(offset)
     }
 
     /// How many of `wanted` bytes can still be written.
@@ -351,9 +366,10 @@ impl Disk for DiskSim {
             bytes.extend_from_slice(slice);
         }
         let wanted = bytes.len();
-        bytes.truncate(state.spend(wanted));
-        let short = bytes.len() < wanted;
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        bytes.truncate(state.room_at(*file, offset));
+        bytes.truncate(state.spend(bytes.len()));
+        let short = bytes.len() < wanted;
         state.change(*file, Change::Write(offset, bytes))?;
         if short { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
@@ -422,15 +438,12 @@ impl Disk for DiskSim {
         Ok(room.min(state.write_budget.unwrap_or(u64::MAX)))
     }
 
-    fn lock(&mut self) -> io::Result<()> {
-        if !self.holds_lock {
-            let mut state = self.state();
-            if state.locked {
+    fn lock(&mut self, name: &str) -> io::Result<()> {
+        if !self.held.iter().any(|held| held == name) {
+            if !self.state().locked.insert(name.to_owned()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            state.locked = true;
-            drop(state);
-            self.holds_lock = true;
+            self.held.push(name.to_owned());
         }
         Ok(())
     }

@@ -9,13 +9,17 @@ use std::io;
 use std::path::PathBuf;
 
 use super::segment::SegmentId;
+use super::tombstones::{TombstoneFault, TombstoneRefusal};
 use crate::base::CallId;
 
 /// Why an archive could not be opened, written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The directory holds no `archive.toml`.
-    #[error("{} is no archive: run `callspan init {}` first", path.display(), path.display())]
+    #[error(
+        "{} is no archive: run `callspan init {} --recipient KEY` first (or --plaintext)",
+        path.display(), path.display()
+    )]
     NotInitialised {
         /// The directory asked for.
         path: PathBuf,
@@ -78,7 +82,10 @@ pub enum ArchiveError {
         segment: SegmentId,
     },
     /// Written by another version of callspan.
-    #[error("{name} has format version {found}, this callspan reads {known}: use a newer callspan")]
+    #[error(
+        "{name} has format version {found}, this callspan reads {known}: use {} callspan",
+        if found > known { "a newer" } else { "the older" }
+    )]
     VersionUnknown {
         /// File, relative to the archive.
         name: String,
@@ -108,6 +115,87 @@ pub enum ArchiveError {
         op: &'static str,
         /// What SQLite said.
         source: rusqlite::Error,
+    },
+    /// The keys of the box do not fit the archive.
+    #[error("{reason}")]
+    Keys {
+        /// One sentence that says which key, and what to do.
+        reason: String,
+    },
+    /// A call's keys cannot be made or wrapped.
+    #[error("recordings cannot be sealed: {reason}; check the recipients in archive.toml")]
+    Sealing {
+        /// What age or the cipher said.
+        reason: String,
+    },
+    /// Sound is sealed, and no identity was given that opens it.
+    #[error(
+        "call {call} is sealed{given}: give --identity FILE of one of its recipients ({recipients})"
+    )]
+    NoIdentity {
+        /// Whose sound.
+        call: CallId,
+        /// Whether an identity was given, as a part of the sentence.
+        given: &'static str,
+        /// The archive's recipients, public keys.
+        recipients: String,
+    },
+    /// The call's keys were destroyed.
+    #[error("call {call} was erased: nobody can open it any more")]
+    Erased {
+        /// Which call.
+        call: CallId,
+    },
+    /// A key slot is neither a key nor zeros.
+    #[error("the key file of {segment} is damaged at slot {slot}: restore it from a copy")]
+    BadKeySlot {
+        /// Which segment.
+        segment: SegmentId,
+        /// Which slot.
+        slot: u32,
+    },
+    /// A call that goes on cannot be erased.
+    #[error("call {call} is still going on: erase it when it has ended")]
+    StillOngoing {
+        /// Which call.
+        call: CallId,
+    },
+    /// A call of a plaintext archive cannot be erased yet.
+    #[error(
+        "call {call} is in {segment}, which is still being written: erase it when that is sealed (within \
+         the hour, or when the recording stops)"
+    )]
+    NotSealedYet {
+        /// Which call.
+        call: CallId,
+        /// Where its records are.
+        segment: SegmentId,
+    },
+    /// No such call.
+    #[error("no call {call} in the archive; `callspan calls` lists them")]
+    UnknownCall {
+        /// The id asked for.
+        call: CallId,
+    },
+    /// Another process erases, holds or compacts.
+    #[error("another callspan process erases or compacts in {place}: wait for it")]
+    UpkeepLocked {
+        /// The archive.
+        place: String,
+    },
+    /// A line of `tombstones` is damaged.
+    #[error("the file tombstones is damaged ({fault}): restore it from a copy")]
+    BadTombstones {
+        /// Which line, and what is wrong with it.
+        fault: TombstoneFault,
+    },
+    /// A call cannot be erased, held or released now.
+    #[error("call {call}: {refusal}")]
+    TombstoneRefused {
+        /// Which call.
+        call: CallId,
+        /// Why not.
+        refusal: TombstoneRefusal,
     },
     /// A summary record that the index cannot take; our bug, not the archive's.
     #[error("the summary of call {call} is not valid ({reason}): report this as a bug")]
@@ -155,6 +243,17 @@ impl ArchiveError {
             Self::BadManifest { .. } => "bad_manifest",
             Self::IndexUnusable { .. } => "index_unusable",
             Self::Index { .. } => "index",
+            Self::Keys { .. } => "keys",
+            Self::Sealing { .. } => "sealing",
+            Self::NoIdentity { .. } => "no_identity",
+            Self::Erased { .. } => "erased",
+            Self::BadKeySlot { .. } => "bad_key_slot",
+            Self::StillOngoing { .. } => "still_ongoing",
+            Self::NotSealedYet { .. } => "not_sealed_yet",
+            Self::UnknownCall { .. } => "unknown_call",
+            Self::UpkeepLocked { .. } => "upkeep_locked",
+            Self::TombstoneRefused { .. } => "tombstone_refused",
+            Self::BadTombstones { .. } => "bad_tombstones",
             Self::BadSummary { .. } => "bad_summary",
             Self::RecordTooLong { .. } => "record_too_long",
             Self::TooManyRecords { .. } => "too_many_records",
@@ -201,6 +300,9 @@ pub enum SegmentFault {
     /// A record is not the one that the table names.
     #[error("a record is not the one in the table")]
     RecordMismatch,
+    /// A sealed record does not open with the key of its slot.
+    #[error("a sealed record does not open with its key")]
+    RecordSealed,
 }
 
 impl SegmentFault {
@@ -220,6 +322,7 @@ impl SegmentFault {
             Self::RecordChecksum => "record_checksum",
             Self::RecordCompression => "record_compression",
             Self::RecordMismatch => "record_mismatch",
+            Self::RecordSealed => "record_sealed",
         }
     }
 
@@ -236,7 +339,10 @@ mod tests {
     #[test]
     fn messages_are_one_line_and_name_the_command_that_helps() {
         let missing = ArchiveError::NotInitialised { path: PathBuf::from("calls") };
-        assert_eq!(missing.to_string(), "calls is no archive: run `callspan init calls` first");
+        assert_eq!(
+            missing.to_string(),
+            "calls is no archive: run `callspan init calls --recipient KEY` first (or --plaintext)"
+        );
         let index = ArchiveError::IndexUnusable { reason: "missing", place: "calls".to_owned() };
         assert!(index.to_string().contains("callspan index rebuild --archive calls"));
         let full = ArchiveError::Full { needed: 10, free: 3 }.to_string();

@@ -1,61 +1,74 @@
-//! The index: a SQLite file that finds calls by time, number, id and Call-ID.
+//! The index: a SQLite file that finds calls by time, number, quality, id and Call-ID.
 //!
-//! Purpose: answer `calls` and `show` without reading segments.
+//! Purpose: answer `calls` and `show` without reading segments; with a key the file is encrypted.
 //! Invariants: it is a cache, made again from the segments by `callspan index rebuild`; it never
-//! names bytes that are not durable yet; only this file calls SQLite, and SQLite alone touches the
-//! index file (not `Disk`).
+//! names bytes that are not durable yet; only the files `index*.rs` call SQLite, and SQLite alone
+//! touches the index file (not `Disk`).
 //! Non-goals: being durable itself: after a power cut it may lag, and the next writer catches up.
-//! Sources: SQLite's documentation of WAL mode, `user_version` and `PRAGMA synchronous`.
+//! Sources: SQLite's documentation of WAL mode, `user_version` and `PRAGMA synchronous`; SQLCipher's
+//! of its design (pages and their log are encrypted, `-shm` holds page numbers only).
 
-use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, ToSql, params};
+use aws_lc_rs::digest;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
 
 use super::INDEX_NAME;
 use super::disk::IndexPlace;
 use super::error::ArchiveError;
-use super::index_row::{CallRow, number_key};
+pub use super::index_key::IndexKey;
+use super::index_row::ONGOING;
+pub use super::index_search::Query;
+use super::index_search::{PROBES, Place, Probes, search};
+pub use super::index_write::Batch;
+use super::index_write::{apply, purge};
 use super::segment::{SegmentId, SegmentState};
 use crate::base::CallId;
 
 /// Version of the tables below; another one is answered with "rebuild".
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// A reader waits this long for SQLite's short exclusive moments (checkpoint, recovery).
 const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// Statements that are kept prepared.
+const STATEMENTS_KEPT: usize = 48;
+/// What an unencrypted SQLite file begins with.
+const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
+/// `calls` is kept in order of time, without the JSON, so that walking it reads little; every index
+/// of it carries start and call, and so needs no look at the table.
 const SCHEMA: &str = "
-CREATE TABLE calls(id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, started_ns INTEGER NOT NULL,
-  ended_ns INTEGER, state TEXT NOT NULL, caller_number TEXT NOT NULL, callee_number TEXT NOT NULL,
-  json TEXT NOT NULL);
-CREATE INDEX calls_by_start ON calls(started_ns, id);
-CREATE INDEX calls_ongoing ON calls(started_ns, id) WHERE state = 'ongoing';
-CREATE TABLE numbers(digits_reversed TEXT NOT NULL, call INTEGER NOT NULL,
-  PRIMARY KEY(digits_reversed, call)) WITHOUT ROWID;
-CREATE INDEX numbers_by_call ON numbers(call);
-CREATE TABLE sip_call_ids(call_id TEXT NOT NULL, call INTEGER NOT NULL,
-  PRIMARY KEY(call_id, call)) WITHOUT ROWID;
-CREATE INDEX sip_call_ids_by_call ON sip_call_ids(call);
+CREATE TABLE calls(started_ns INTEGER NOT NULL, call INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  summary INTEGER NOT NULL, ended_ns INTEGER, duration_ms INTEGER, mos_milli INTEGER,
+  state TEXT NOT NULL, class TEXT NOT NULL, codecs TEXT NOT NULL, caller_number TEXT NOT NULL,
+  callee_number TEXT NOT NULL, PRIMARY KEY(started_ns, call)) WITHOUT ROWID;
+CREATE UNIQUE INDEX calls_by_id ON calls(call);
+CREATE INDEX calls_by_duration ON calls(duration_ms) WHERE duration_ms IS NOT NULL;
+CREATE INDEX calls_by_mos ON calls(mos_milli) WHERE mos_milli IS NOT NULL;
+CREATE INDEX calls_by_state ON calls(state) WHERE state <> 'ended';
+CREATE INDEX calls_by_class ON calls(class, ended_ns) WHERE ended_ns IS NOT NULL;
+CREATE TABLE summaries(id INTEGER PRIMARY KEY, json TEXT NOT NULL);
+CREATE TABLE numbers(text TEXT NOT NULL, started_ns INTEGER NOT NULL, call INTEGER NOT NULL,
+  PRIMARY KEY(text, started_ns, call)) WITHOUT ROWID;
+CREATE TABLE codecs(name TEXT NOT NULL, started_ns INTEGER NOT NULL, call INTEGER NOT NULL,
+  PRIMARY KEY(name, started_ns, call)) WITHOUT ROWID;
+CREATE TABLE sip_call_ids(hash INTEGER NOT NULL, started_ns INTEGER NOT NULL,
+  call INTEGER NOT NULL, PRIMARY KEY(hash, started_ns, call)) WITHOUT ROWID;
 CREATE TABLE call_segments(call INTEGER NOT NULL, segment INTEGER NOT NULL,
   last_sequence INTEGER NOT NULL, PRIMARY KEY(call, segment)) WITHOUT ROWID;
+CREATE INDEX call_segments_by_segment ON call_segments(segment);
 CREATE TABLE segments(id INTEGER PRIMARY KEY, sealed INTEGER NOT NULL,
   committed_bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE purged(call INTEGER PRIMARY KEY);
 ";
 
-/// What to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Query {
-    /// Calls that began at this time or later, in nanoseconds since the epoch.
-    pub from_ns: Option<i64>,
-    /// Calls that began before this time.
-    pub to_ns: Option<i64>,
-    /// Calls whose caller or callee has this number, or a number that ends with it.
-    pub number: Option<String>,
-    /// Only the newest so many.
-    pub limit: Option<u32>,
-}
+/// Both: what is deleted is overwritten, sorting never makes a file, and pages (KiB) stay decrypted.
+const SETTINGS: &str = "PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON;
+    PRAGMA synchronous = NORMAL; PRAGMA cache_size = -65536;";
 
 /// A call as the index has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,63 +81,47 @@ pub struct IndexedCall {
     pub summary_json: String,
 }
 
-/// A change of the index that becomes visible whole or not at all.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    /// The newest row of each call.
-    pub rows: BTreeMap<CallId, CallRow>,
-    /// The highest sequence of a call in a segment.
-    pub last_sequences: BTreeMap<(CallId, SegmentId), u32>,
-    /// Segments, and up to which byte they are committed.
-    pub segments: BTreeMap<SegmentId, (SegmentState, u64)>,
-}
-
-impl Batch {
-    pub fn add_row(&mut self, row: CallRow) {
-        let newer = self.rows.get(&row.call).is_none_or(|old| old.sequence <= row.sequence);
-        if newer {
-            self.rows.insert(row.call, row);
-        }
-    }
-
-    pub fn saw(&mut self, call: CallId, segment: SegmentId, sequence: u32) {
-        let last = self.last_sequences.entry((call, segment)).or_insert(sequence);
-        *last = sequence.max(*last);
-    }
-
-    pub fn clear(&mut self) {
-        *self = Self::default();
-    }
+/// What became of SQLite's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogState {
+    /// Folded into the index, and empty.
+    Truncated,
+    /// Somebody reads an older state of the index: try again.
+    InUse,
 }
 
 /// The open index.
-pub(super) struct Index {
+pub struct Index {
     connection: Connection,
     place: String,
 }
 
 impl Index {
-    /// Makes a new, empty index; `place` is the archive's directory, for messages.
+    /// Makes a new, empty index; `place` is the archive's directory, for messages. With a key it is
+    /// encrypted, unless it is in memory.
     ///
     /// # Errors
     /// `Io`, `Index`, `IndexUnusable`.
-    pub fn create(index: &IndexPlace, place: &str) -> Result<Self, ArchiveError> {
-        let connection = match index {
+    pub fn create(
+        index: &IndexPlace,
+        place: &str,
+        key: Option<&IndexKey>,
+    ) -> Result<Self, ArchiveError> {
+        let (connection, key) = match index {
             IndexPlace::File(path) => {
                 // SQLite gives its log the mode of the file: numbers and names are private too.
                 let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
                 file.map_err(|error| ArchiveError::io("create", INDEX_NAME, error))?;
-                Connection::open(path)
+                (Connection::open(path), key)
             }
-            IndexPlace::Memory => Connection::open_in_memory(),
+            IndexPlace::Memory => (Connection::open_in_memory(), None),
         };
         let make = |connection: Connection| {
-            connection.busy_timeout(BUSY_WAIT)?;
+            prepare(&connection, key)?;
             let _mode: String =
                 connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-            connection.pragma_update(None, "synchronous", "NORMAL")?;
             connection.execute_batch(&format!(
-                "BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                "{SETTINGS} BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             ))?;
             Ok(connection)
         };
@@ -135,26 +132,36 @@ impl Index {
     /// Opens the index to write to it; one in memory begins empty.
     ///
     /// # Errors
-    /// `IndexUnusable` when it is missing, damaged, or of another version.
-    pub fn open_writer(index: &IndexPlace, place: &str) -> Result<Self, ArchiveError> {
+    /// `IndexUnusable` when it is missing, damaged, of another version, or of another key.
+    pub fn open_writer(
+        index: &IndexPlace,
+        place: &str,
+        key: Option<&IndexKey>,
+    ) -> Result<Self, ArchiveError> {
         if *index == IndexPlace::Memory {
-            return Self::create(index, place);
+            return Self::create(index, place, key);
         }
-        let opened = Self::open(index, place, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let set = opened.connection.pragma_update(None, "synchronous", "NORMAL");
-        set.map_err(|error| fail("open", place, error))?;
-        Ok(opened)
+        Self::open(index, place, key, OpenFlags::SQLITE_OPEN_READ_WRITE)
     }
 
     /// Opens the index to query it while another process may write.
     ///
     /// # Errors
-    /// `IndexUnusable` when it is missing, damaged, or of another version.
-    pub fn open_reader(index: &IndexPlace, place: &str) -> Result<Self, ArchiveError> {
-        Self::open(index, place, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    /// `IndexUnusable` when it is missing, damaged, of another version, or of another key.
+    pub fn open_reader(
+        index: &IndexPlace,
+        place: &str,
+        key: Option<&IndexKey>,
+    ) -> Result<Self, ArchiveError> {
+        Self::open(index, place, key, OpenFlags::SQLITE_OPEN_READ_ONLY)
     }
 
-    fn open(index: &IndexPlace, place: &str, flags: OpenFlags) -> Result<Self, ArchiveError> {
+    fn open(
+        index: &IndexPlace,
+        place: &str,
+        key: Option<&IndexKey>,
+        flags: OpenFlags,
+    ) -> Result<Self, ArchiveError> {
         let unusable = |reason| ArchiveError::IndexUnusable { reason, place: place.to_owned() };
         let path = match index {
             IndexPlace::File(path) if path.exists() => path,
@@ -163,15 +170,20 @@ impl Index {
         let open = || {
             let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(path, flags)?;
-            connection.busy_timeout(BUSY_WAIT)?;
+            prepare(&connection, key)?;
             let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            connection.execute_batch(SETTINGS)?;
             Ok((connection, version))
         };
-        let (connection, version) = open().map_err(|error| fail("open", place, error))?;
+        let (connection, version) = open().map_err(|error: rusqlite::Error| {
+            if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) {
+                return unusable(why_unreadable(path, key));
+            }
+            fail("open", place, error)
+        })?;
         if version != SCHEMA_VERSION {
             return Err(unusable("of another version"));
         }
-        connection.set_prepared_statement_cache_capacity(32);
         Ok(Self { connection, place: place.to_owned() })
     }
 
@@ -201,26 +213,35 @@ impl Index {
     /// # Errors
     /// `Index`, `IndexUnusable`.
     pub fn calls(&self, query: &Query) -> Result<Vec<IndexedCall>, ArchiveError> {
-        let limit = query.limit.map_or(-1, i64::from);
-        let from_ns = query.from_ns.unwrap_or(i64::MIN);
-        // `to_ns` is exclusive; without it even the last nanosecond there is belongs to the list.
-        let last_ns = match query.to_ns {
-            Some(i64::MIN) => return Ok(Vec::new()),
-            Some(to_ns) => to_ns.saturating_sub(1),
-            None => i64::MAX,
+        self.calls_with(query, PROBES)
+    }
+
+    pub(super) fn calls_with(
+        &self,
+        query: &Query,
+        probes: Probes,
+    ) -> Result<Vec<IndexedCall>, ArchiveError> {
+        let read = || {
+            // One transaction: the writer may go on between two statements.
+            let _snapshot = self.connection.unchecked_transaction()?;
+            let mut places = search(&self.connection, query, probes)?;
+            places.reverse();
+            self.read_calls(&places)
         };
-        let mut calls = if let Some(number) = &query.number {
-            let key = number_key(number);
-            if key.is_empty() {
-                return Ok(Vec::new());
-            }
-            let beyond = format!("{key}\u{10ffff}");
-            self.list(BY_NUMBER, params![from_ns, last_ns, limit, key, beyond])?
-        } else {
-            self.list(BY_TIME, params![from_ns, last_ns, limit])?
-        };
-        calls.reverse();
-        Ok(calls)
+        self.map("read", read())
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_version(&self, version: i64) {
+        self.connection.pragma_update(None, "user_version", version).expect("set");
+    }
+
+    fn read_calls(&self, places: &[Place]) -> rusqlite::Result<Vec<IndexedCall>> {
+        const SQL: &str = "SELECT call, started_ns, json FROM calls
+            JOIN summaries ON summaries.id = summary WHERE started_ns = ?1 AND call = ?2";
+        let mut statement = self.connection.prepare_cached(SQL)?;
+        let one = |place: &Place| statement.query_row([place.0, place.1], indexed_call);
+        places.iter().map(one).collect()
     }
 
     /// One call by its id.
@@ -228,8 +249,13 @@ impl Index {
     /// # Errors
     /// `Index`, `IndexUnusable`.
     pub fn call(&self, id: CallId) -> Result<Option<IndexedCall>, ArchiveError> {
-        const SQL: &str = "SELECT id, started_ns, json FROM calls WHERE id = ?1";
-        Ok(self.list(SQL, params![call_key(id)])?.pop())
+        const SQL: &str = "SELECT call, started_ns, json FROM calls
+            JOIN summaries ON summaries.id = summary WHERE call = ?1";
+        let read = || {
+            let mut statement = self.connection.prepare_cached(SQL)?;
+            statement.query_map([call_key(id)], indexed_call)?.next().transpose()
+        };
+        self.map("read", read())
     }
 
     /// Calls with a dialog of this Call-ID, oldest first.
@@ -237,9 +263,7 @@ impl Index {
     /// # Errors
     /// `Index`, `IndexUnusable`.
     pub fn calls_by_sip_call_id(&self, text: &str) -> Result<Vec<IndexedCall>, ArchiveError> {
-        const SQL: &str = "SELECT id, started_ns, json FROM calls WHERE id IN
-            (SELECT call FROM sip_call_ids WHERE call_id = ?1) ORDER BY started_ns, id";
-        self.list(SQL, params![text])
+        self.calls(&Query { sip_call_id: Some(text.to_owned()), ..Query::default() })
     }
 
     /// Calls whose newest summary says `ongoing`, oldest first.
@@ -247,21 +271,115 @@ impl Index {
     /// # Errors
     /// `Index`, `IndexUnusable`.
     pub fn ongoing(&self) -> Result<Vec<IndexedCall>, ArchiveError> {
-        const SQL: &str = "SELECT id, started_ns, json FROM calls WHERE state = 'ongoing'
-            ORDER BY started_ns, id";
-        self.list(SQL, [])
+        self.calls(&Query { state: Some(ONGOING.to_owned()), ..Query::default() })
     }
 
-    fn list(
+    /// Calls of a retention class that ended before this time, those that ended first before others;
+    /// none that goes on, and none that was purged.
+    ///
+    /// # Errors
+    /// `Index`, `IndexUnusable`.
+    pub fn ended_before(&self, ended_ns: i64, class: &str) -> Result<Vec<CallId>, ArchiveError> {
+        const SQL: &str = "SELECT call FROM calls INDEXED BY calls_by_class
+            WHERE class = ?1 AND ended_ns < ?2 ORDER BY ended_ns";
+        self.call_ids(SQL, params![class, ended_ns])
+    }
+
+    /// Retention classes of the calls that [`Index::ended_before`] can list, in order; the default
+    /// is the empty one.
+    ///
+    /// # Errors
+    /// `Index`, `IndexUnusable`.
+    pub fn classes(&self) -> Result<Vec<String>, ArchiveError> {
+        // From one class to the next by the index: `DISTINCT` would read a row a call.
+        const SQL: &str = "WITH RECURSIVE found(class) AS (
+              SELECT min(class) FROM calls INDEXED BY calls_by_class WHERE ended_ns IS NOT NULL
+              UNION ALL SELECT (SELECT min(calls.class) FROM calls INDEXED BY calls_by_class
+                WHERE calls.class > found.class AND ended_ns IS NOT NULL)
+              FROM found WHERE found.class IS NOT NULL)
+            SELECT class FROM found WHERE class IS NOT NULL";
+        let read = || {
+            let mut statement = self.connection.prepare_cached(SQL)?;
+            statement.query_map([], |row| row.get(0))?.collect()
+        };
+        self.map("read", read())
+    }
+
+    /// Calls that were taken out.
+    ///
+    /// # Errors
+    /// `Index`, `IndexUnusable`.
+    pub fn purged(&self) -> Result<BTreeSet<CallId>, ArchiveError> {
+        Ok(self.call_ids("SELECT call FROM purged", [])?.into_iter().collect())
+    }
+
+    /// Calls with records in the segment, in order of their ids.
+    ///
+    /// # Errors
+    /// `Index`, `IndexUnusable`.
+    pub fn calls_of_segment(&self, segment: SegmentId) -> Result<Vec<CallId>, ArchiveError> {
+        const SQL: &str = "SELECT call FROM call_segments INDEXED BY call_segments_by_segment
+            WHERE segment = ?1 ORDER BY call";
+        self.call_ids(SQL, params![signed(segment.0)])
+    }
+
+    fn call_ids(
         &self,
         sql: &str,
         parameters: impl rusqlite::Params,
-    ) -> Result<Vec<IndexedCall>, ArchiveError> {
+    ) -> Result<Vec<CallId>, ArchiveError> {
         let read = || {
             let mut statement = self.connection.prepare_cached(sql)?;
-            statement.query_map(parameters, indexed_call)?.collect()
+            statement.query_map(parameters, |row| Ok(call_from_key(row.get(0)?)))?.collect()
         };
         self.map("read", read())
+    }
+
+    /// Takes out all that is known of a call and lists `stub_json` instead, in the state `erased`;
+    /// later rows of it are ignored. Which segments hold its records is kept. The old bytes may
+    /// stand in SQLite's log until [`Index::checkpoint_truncate`].
+    ///
+    /// `stub_json`: must name nobody (not checked here). `started_ns`: under which time it is listed.
+    /// # Errors
+    /// `Index`, `IndexUnusable`; then nothing was taken out.
+    pub fn purge(
+        &mut self,
+        call: CallId,
+        stub_json: &str,
+        started_ns: i64,
+    ) -> Result<(), ArchiveError> {
+        let result = purge(&mut self.connection, call, stub_json, started_ns);
+        self.map("write to", result)
+    }
+
+    /// Forgets a segment that is there no more, and which calls it held.
+    ///
+    /// # Errors
+    /// `Index`, `IndexUnusable`; then nothing was forgotten.
+    pub fn forget_segment(&mut self, segment: SegmentId) -> Result<(), ArchiveError> {
+        let forget = |connection: &mut Connection| {
+            let transaction = connection.transaction()?;
+            let segment = signed(segment.0);
+            transaction.execute("DELETE FROM call_segments WHERE segment = ?1", [segment])?;
+            transaction.execute("DELETE FROM segments WHERE id = ?1", [segment])?;
+            transaction.commit()
+        };
+        let result = forget(&mut self.connection);
+        self.map("write to", result)
+    }
+
+    /// Folds SQLite's log into the index and empties it. Waits for readers, for a few seconds.
+    ///
+    /// # Errors
+    /// `Index`, `IndexUnusable`.
+    pub fn checkpoint_truncate(&mut self) -> Result<LogState, ArchiveError> {
+        let fold = || {
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+                let is_busy: bool = row.get(0)?;
+                Ok(if is_busy { LogState::InUse } else { LogState::Truncated })
+            })
+        };
+        self.map("fold the log into", fold())
     }
 
     /// Whether any record of the call was committed.
@@ -319,11 +437,26 @@ impl Index {
     }
 }
 
-const BY_TIME: &str = "SELECT id, started_ns, json FROM calls
-    WHERE started_ns BETWEEN ?1 AND ?2 ORDER BY started_ns DESC, id DESC LIMIT ?3";
-const BY_NUMBER: &str = "SELECT id, started_ns, json FROM calls
-    WHERE id IN (SELECT call FROM numbers WHERE digits_reversed >= ?4 AND digits_reversed < ?5)
-    AND +started_ns BETWEEN ?1 AND ?2 ORDER BY started_ns DESC, id DESC LIMIT ?3";
+/// What comes before the first page is read.
+fn prepare(connection: &Connection, key: Option<&IndexKey>) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    if let Some(key) = key {
+        key.unlock(connection)?;
+    }
+    connection.busy_timeout(BUSY_WAIT)
+}
+
+/// A file that is no database with this key, or without one.
+fn why_unreadable(path: &Path, key: Option<&IndexKey>) -> &'static str {
+    let mut magic = [0; 16];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    match (key, read.is_ok() && magic == *SQLITE_MAGIC) {
+        (None, true) => "damaged",
+        (None, false) => "damaged, or encrypted and no key was given",
+        (Some(_), true) => "not encrypted, but this archive has a key",
+        (Some(_), false) => "not readable with this key, or damaged",
+    }
+}
 
 fn fail(op: &'static str, place: &str, source: rusqlite::Error) -> ArchiveError {
     match source.sqlite_error_code() {
@@ -335,7 +468,7 @@ fn fail(op: &'static str, place: &str, source: rusqlite::Error) -> ArchiveError 
 }
 
 /// SQLite's integers are signed: the highest bit is flipped, so that ids keep their order.
-fn call_key(call: CallId) -> i64 {
+pub(super) fn call_key(call: CallId) -> i64 {
     i64::from_le_bytes((call.0 ^ (1 << 63)).to_le_bytes())
 }
 
@@ -343,8 +476,14 @@ fn call_from_key(key: i64) -> CallId {
     CallId(u64::from_le_bytes(key.to_le_bytes()) ^ (1 << 63))
 }
 
+/// A Call-ID as it is looked up: a part of its SHA-256, a quarter of the text's size.
+pub(super) fn sip_call_id_key(text: &str) -> i64 {
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    hash.as_ref().first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))
+}
+
 /// A count or a segment's number, which never come near SQLite's 63 bits.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -355,165 +494,4 @@ fn unsigned(number: i64) -> u64 {
 fn indexed_call(row: &Row<'_>) -> rusqlite::Result<IndexedCall> {
     let id = call_from_key(row.get(0)?);
     Ok(IndexedCall { id, started_ns: row.get(1)?, summary_json: row.get(2)? })
-}
-
-fn apply(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
-    for (segment, (state, committed_bytes)) in &batch.segments {
-        let sealed = *state == SegmentState::Sealed;
-        transaction
-            .prepare_cached("INSERT OR REPLACE INTO segments VALUES(?1, ?2, ?3)")?
-            .execute(params![signed(segment.0), sealed, signed(*committed_bytes)])?;
-    }
-    for ((call, segment), last_sequence) in &batch.last_sequences {
-        transaction
-            .prepare_cached(
-                "INSERT INTO call_segments VALUES(?1, ?2, ?3) ON CONFLICT DO UPDATE
-                 SET last_sequence = max(last_sequence, excluded.last_sequence)",
-            )?
-            .execute(params![call_key(*call), signed(segment.0), last_sequence])?;
-    }
-    for row in batch.rows.values() {
-        upsert_call(&transaction, row)?;
-    }
-    transaction.commit()
-}
-
-fn upsert_call(connection: &Connection, row: &CallRow) -> rusqlite::Result<()> {
-    let key = call_key(row.call);
-    let newest: Option<u32> = connection
-        .prepare_cached("SELECT sequence FROM calls WHERE id = ?1")?
-        .query_row([key], |found| found.get(0))
-        .optional()?;
-    if newest.is_some_and(|newest| newest > row.sequence) {
-        return Ok(());
-    }
-    let values: [&dyn ToSql; 8] = [
-        &key,
-        &row.sequence,
-        &row.started_ns,
-        &row.ended_ns,
-        &row.state,
-        &row.caller_number,
-        &row.callee_number,
-        &row.json,
-    ];
-    connection
-        .prepare_cached("INSERT OR REPLACE INTO calls VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
-        .execute(values)?;
-    if newest.is_some() {
-        connection.prepare_cached("DELETE FROM numbers WHERE call = ?1")?.execute([key])?;
-        connection.prepare_cached("DELETE FROM sip_call_ids WHERE call = ?1")?.execute([key])?;
-    }
-    for digits_reversed in row.number_keys() {
-        connection
-            .prepare_cached("INSERT OR IGNORE INTO numbers VALUES(?1, ?2)")?
-            .execute(params![digits_reversed, key])?;
-    }
-    for call_id in &row.sip_call_ids {
-        connection
-            .prepare_cached("INSERT OR IGNORE INTO sip_call_ids VALUES(?1, ?2)")?
-            .execute(params![call_id, key])?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(call: u64, sequence: u32, second: u32, caller: &str) -> CallRow {
-        let json = format!(
-            r#"{{"started_at":"2026-11-24T00:00:{second:02}Z","state":"ended",
-            "caller":{{"number":"{caller}"}},"sip_call_ids":["c{call}"]}}"#
-        );
-        CallRow::from_body(CallId(call), sequence, json.as_bytes()).expect("valid")
-    }
-
-    fn index_of(rows: Vec<CallRow>) -> Index {
-        let mut index = Index::create(&IndexPlace::Memory, "here").expect("memory");
-        let mut batch = Batch::default();
-        for row in rows {
-            batch.add_row(row);
-        }
-        index.apply(&batch).expect("applied");
-        index
-    }
-
-    fn ids(calls: &[IndexedCall]) -> Vec<u64> {
-        calls.iter().map(|call| call.id.0).collect()
-    }
-
-    #[test]
-    fn calls_come_by_start_then_by_unsigned_id_and_a_limit_keeps_the_newest() {
-        let index = index_of(vec![
-            row(u64::MAX, 0, 5, ""),
-            row(1, 0, 5, ""),
-            row(9, 0, 1, ""),
-            row(3, 0, 7, ""),
-        ]);
-        let all = index.calls(&Query::default()).expect("read");
-        assert_eq!(ids(&all), [9, 1, u64::MAX, 3]);
-        let limited = index.calls(&Query { limit: Some(2), ..Query::default() }).expect("read");
-        assert_eq!(ids(&limited), [u64::MAX, 3]);
-        let start = all.get(1).map(|call| call.started_ns);
-        let from = index.calls(&Query { from_ns: start, ..Query::default() }).expect("read");
-        assert_eq!(ids(&from), [1, u64::MAX, 3], "from is inclusive");
-        let to = index.calls(&Query { to_ns: start, ..Query::default() }).expect("read");
-        assert_eq!(ids(&to), [9], "to is exclusive");
-    }
-
-    #[test]
-    fn a_number_is_found_by_suffix_and_only_by_suffix() {
-        let index = index_of(vec![
-            row(1, 0, 1, "+49 30 1234"),
-            row(2, 0, 2, "1234"),
-            row(3, 0, 3, "41234"),
-        ]);
-        let find = |number: &str| {
-            let query = Query { number: Some(number.to_owned()), ..Query::default() };
-            ids(&index.calls(&query).expect("read"))
-        };
-        assert_eq!(find("1234"), [1, 2, 3]);
-        assert_eq!(find("0049 301234"), [1]);
-        assert_eq!(find("301"), Vec::<u64>::new());
-        assert_eq!(find("+"), Vec::<u64>::new());
-        assert_eq!(find("%"), Vec::<u64>::new());
-    }
-
-    #[test]
-    fn the_highest_sequence_wins_in_any_order_and_its_old_keys_are_gone() {
-        let mut index = index_of(vec![row(1, 5, 9, "77")]);
-        for (sequence, caller, found) in [(4, "66", 0), (6, "66", 1)] {
-            let mut batch = Batch::default();
-            batch.add_row(row(1, sequence, 9, caller));
-            index.apply(&batch).expect("applied");
-            let query = Query { number: Some("66".to_owned()), ..Query::default() };
-            assert_eq!(index.calls(&query).expect("read").len(), found);
-        }
-        let query = Query { number: Some("77".to_owned()), ..Query::default() };
-        assert_eq!(index.calls(&query).expect("read"), []);
-        assert_eq!(index.calls_by_sip_call_id("c1").expect("read").len(), 1);
-    }
-
-    #[test]
-    fn no_query_scans_the_table_of_calls() {
-        let index = index_of(vec![row(1, 0, 1, "1")]);
-        for (sql, expected) in
-            [(BY_TIME, "calls_by_start"), (BY_NUMBER, "SEARCH numbers USING PRIMARY KEY")]
-        {
-            let explain = format!("EXPLAIN QUERY PLAN {sql}");
-            let mut statement = index.connection.prepare(&explain).expect("prepared");
-            for place in 1..=statement.parameter_count() {
-                statement.raw_bind_parameter(place, 1).expect("bound");
-            }
-            let mut rows = statement.raw_query();
-            let mut plan = String::new();
-            while let Some(step) = rows.next().expect("plan") {
-                plan.push_str(&step.get::<_, String>(3).expect("text"));
-                plan.push('\n');
-            }
-            assert!(plan.contains(expected) && !plan.contains("SCAN calls\n"), "{plan}");
-        }
-    }
 }

@@ -6,18 +6,24 @@
 //! Non-goals: checking what nobody asked for (see `verify`).
 //! Sources: docs/archive.md, "Read".
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use super::disk::Disk;
 use super::error::{ArchiveError, SegmentFault};
+use super::evidence::{self, SegmentEvidence};
 use super::footer::{Footer, decode_trailer};
-use super::index::{Index, IndexedCall, Query};
+use super::index::{Index, IndexKey, IndexedCall, Query};
 use super::manifest::Manifest;
 use super::mmap::map_sealed;
+use super::recipients::Identities;
+use super::record::StoredRecord;
 use super::recover::list_segments;
-use super::scan::{Wanted, check_entry, check_header, read_entry, scan_call, sealed_table};
-use super::segment::{Record, RecordKind, SegmentId, SegmentState, decode_record};
+use super::scan::{Visit, Wanted, check_entry, check_header, entry_bytes, scan_call, sealed_table};
+use super::secret::BoxKey;
+use super::segment::{RecordKind, SegmentId, SegmentState};
+use super::unseal::{Unsealer, no_box_key};
 use super::{DiskOs, footer};
 use crate::base::CallId;
 
@@ -30,13 +36,6 @@ pub struct OwnedRecord {
     pub sequence: u32,
     /// What was appended, decompressed.
     pub body: Vec<u8>,
-}
-
-impl From<Record<'_>> for OwnedRecord {
-    fn from(record: Record<'_>) -> Self {
-        let Record { kind, sequence, body, .. } = record;
-        Self { kind, sequence, body: body.into_owned() }
-    }
 }
 
 /// How large an archive is.
@@ -52,19 +51,36 @@ pub struct Stats {
 pub struct Archive {
     disk: DiskOs,
     index: Index,
+    manifest: Manifest,
     id: [u8; 16],
+    unsealer: Unsealer,
 }
 
 impl Archive {
-    /// Opens the archive in the directory `path`, without a lock.
+    /// Opens the archive in the directory `path`, without a lock. `box_key`: what a sealed one needs to
+    /// be listed and shown.
     ///
     /// # Errors
-    /// `NotInitialised`, `VersionUnknown`, `BadManifest`, `IndexUnusable`, `Io`.
-    pub fn open(path: &Path) -> Result<Self, ArchiveError> {
+    /// `NotInitialised`, `VersionUnknown`, `BadManifest`, `Keys`, `IndexUnusable`, `Io`.
+    pub fn open(path: &Path, box_key: Option<&BoxKey>) -> Result<Self, ArchiveError> {
         let disk = DiskOs::new(path);
-        let id = Manifest::read(&disk)?.archive_id().unwrap_or_default();
-        let index = Index::open_reader(&disk.index_place(), &disk.place())?;
-        Ok(Self { disk, index, id })
+        let manifest = Manifest::read(&disk)?;
+        let id = manifest.archive_id().unwrap_or_default();
+        let index_key = index_key(&manifest, box_key)?;
+        let index = Index::open_reader(&disk.index_place(), &disk.place(), index_key.as_ref())?;
+        let unsealer = Unsealer::new(id, box_key.cloned(), manifest.recipients.clone());
+        Ok(Self { disk, index, manifest, id, unsealer })
+    }
+
+    /// Adds identities, so that sound can be read too.
+    pub fn unlock(&mut self, identities: Identities) {
+        self.unsealer.set_identities(identities);
+    }
+
+    /// What `archive.toml` says.
+    #[must_use]
+    pub const fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
     /// Calls that match, oldest first by (start, id); with a limit the newest so many.
@@ -131,25 +147,77 @@ impl Archive {
 
     fn read_all(&self, wanted: &Wanted<'_>) -> Result<Vec<OwnedRecord>, ArchiveError> {
         let mut records = Vec::new();
-        // Step 1: which segments.
-        for (segment, committed) in self.index.segments_of(wanted.call)? {
-            // Step 2: sealed, or still open.
-            match self.read_mapped(segment, wanted) {
-                Err(ArchiveError::MissingSegment { .. }) => {
-                    records.extend(read_segment(&self.disk, segment, committed, wanted)?);
-                }
-                read => records.extend(read?),
-            }
-        }
+        self.visit(wanted, &mut |segment, offset, record| {
+            records.push(self.unsealer.open(&self.disk, segment, offset, record)?);
+            Ok(())
+        })?;
         // Step 5.
         Ok(sort_records(records))
     }
 
-    fn read_mapped(
+    /// How much sound of a call is archived, without opening any of it: the slot behind the last one,
+    /// and the bytes of its packets.
+    ///
+    /// # Errors
+    /// As `records`.
+    pub fn audio_extent(&self, id: CallId) -> Result<(u32, u64), ArchiveError> {
+        let wanted = Wanted { call: id, kinds: &[RecordKind::Audio] };
+        let mut found = BTreeMap::new();
+        self.visit(&wanted, &mut |_, _, record| {
+            found.insert(record.header.sequence, (record.header.end_slot, record.header.body_len));
+            Ok(())
+        })?;
+        let (mut end, mut bytes) = (0_u32, 0_u64);
+        for (end_slot, body_len) in found.into_values() {
+            // A slot's two lengths take 4 bytes, and a batch begins with 8.
+            let slots = u64::from(end_slot.saturating_sub(end));
+            bytes = bytes.saturating_add(u64::from(body_len).saturating_sub(8 + 4 * slots));
+            end = end.max(end_slot);
+        }
+        Ok((end, bytes))
+    }
+
+    /// What proves a call's records, one part a segment, and the bytes of the records.
+    ///
+    /// # Errors
+    /// `UnknownCall`, `NotSealedYet`, `NoIdentity`, `Erased`, `BadSegment`, `BadKeySlot`, `Io`, `Index`.
+    pub fn evidence(&self, id: CallId) -> Result<(Vec<SegmentEvidence>, Vec<u8>), ArchiveError> {
+        let (mut parts, mut bytes) = (Vec::new(), Vec::new());
+        for (segment, _) in self.index.segments_of(id)? {
+            let part = evidence::gather(&self.disk, segment, id, &self.unsealer, &mut bytes)?;
+            parts.push(part);
+        }
+        if parts.is_empty() {
+            return Err(ArchiveError::UnknownCall { call: id });
+        }
+        Ok((parts, bytes))
+    }
+
+    fn visit(
+        &self,
+        wanted: &Wanted<'_>,
+        visit: &mut dyn FnMut(SegmentId, u64, &StoredRecord<'_>) -> Result<(), ArchiveError>,
+    ) -> Result<(), ArchiveError> {
+        // Step 1: which segments.
+        for (segment, committed) in self.index.segments_of(wanted.call)? {
+            let visit = &mut |offset, record: &StoredRecord<'_>| visit(segment, offset, record);
+            // Step 2: sealed, or still open.
+            match self.visit_mapped(segment, wanted, visit) {
+                Err(ArchiveError::MissingSegment { .. }) => {
+                    visit_segment(&self.disk, segment, committed, wanted, visit)?;
+                }
+                visited => visited?,
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_mapped(
         &self,
         segment: SegmentId,
         wanted: &Wanted<'_>,
-    ) -> Result<Vec<OwnedRecord>, ArchiveError> {
+        visit: &mut Visit<'_>,
+    ) -> Result<(), ArchiveError> {
         let file = open_named(&self.disk, &segment.sealed_name())?;
         let Some(file) = file else { return Err(ArchiveError::MissingSegment { segment }) };
         let map = map_sealed(&file)
@@ -159,18 +227,15 @@ impl Archive {
         let end = offset.saturating_add(len_bytes);
         let bytes = map.get(offset..end).unwrap_or_default();
         let table = Footer::decode(bytes).map_err(|fault| fault.at(segment, offset as u64))?;
-        let mut records = Vec::new();
         for entry in table.entries_of(wanted.call) {
             if wanted.takes(entry.call, entry.kind) {
                 let start = usize::try_from(entry.offset).unwrap_or(usize::MAX);
                 let bytes = map.get(start..offset).unwrap_or_default();
                 // Step 3: the CRC, and that it is the record which the row names.
-                let decoded = decode_record(bytes);
-                let (record, _) = decoded.map_err(|fault| fault.at(segment, entry.offset))?;
-                records.push(check_entry(record, &entry, segment)?);
+                visit(entry.offset, &check_entry(bytes, &entry, segment)?)?;
             }
         }
-        Ok(records)
+        Ok(())
     }
 
     /// How large the archive is.
@@ -199,6 +264,22 @@ impl Archive {
     }
 }
 
+/// The key of an archive's index; `None` in a plaintext one.
+///
+/// # Errors
+/// `Keys` when it is another archive's, or is not there.
+pub(super) fn index_key(
+    manifest: &Manifest,
+    box_key: Option<&BoxKey>,
+) -> Result<Option<IndexKey>, ArchiveError> {
+    manifest.check_box_key(box_key)?;
+    match box_key {
+        _ if manifest.plaintext => Ok(None),
+        None => Err(no_box_key()),
+        Some(key) => Ok(Some(key.index_key())),
+    }
+}
+
 fn footer_place(map: &[u8], segment: SegmentId) -> Result<(usize, usize), ArchiveError> {
     let start = map.len().saturating_sub(footer::TRAILER_BYTES);
     let trailer = map.get(start..).unwrap_or_default();
@@ -215,26 +296,27 @@ fn open_named<D: Disk>(disk: &D, name: &str) -> Result<Option<D::File>, ArchiveE
     }
 }
 
-/// The wanted records of one segment, open or sealed, read through `Disk`.
-pub(super) fn read_segment<D: Disk>(
+/// Visits the wanted records of one segment, open or sealed, read through `Disk`.
+pub(super) fn visit_segment<D: Disk>(
     disk: &D,
     segment: SegmentId,
     committed: u64,
     wanted: &Wanted<'_>,
-) -> Result<Vec<OwnedRecord>, ArchiveError> {
+    visit: &mut Visit<'_>,
+) -> Result<(), ArchiveError> {
     // Open first: a segment is sealed at any time, and never opened again.
     if let Some(file) = open_named(disk, &segment.open_name())? {
-        return scan_call(disk, &file, segment, committed, wanted);
+        return scan_call(disk, &file, segment, committed, wanted, visit);
     }
     let Some(file) = open_named(disk, &segment.sealed_name())? else {
         return Err(ArchiveError::MissingSegment { segment });
     };
     let (entries, _) = sealed_table(disk, &file, segment)?;
-    let mut records = Vec::new();
     for entry in entries.iter().filter(|entry| wanted.takes(entry.call, entry.kind)) {
-        records.push(read_entry(disk, &file, segment, entry)?);
+        let bytes = entry_bytes(disk, &file, segment, entry)?;
+        visit(entry.offset, &check_entry(&bytes, entry, segment)?)?;
     }
-    Ok(records)
+    Ok(())
 }
 
 /// By sequence, each once: after a failed sync the same record may stand in two segments.

@@ -9,11 +9,15 @@
 use std::io;
 use std::path::Path;
 
+use super::curator::{purge_erased, take_upkeep_lock};
 use super::disk::{Disk, IndexPlace};
 use super::error::ArchiveError;
 use super::index::{Index, Query};
 use super::manifest::Manifest;
+use super::reader::index_key;
 use super::recover::{index_segment, list_segments};
+use super::secret::BoxKey;
+use super::unseal::Unsealer;
 use super::writer::take_lock;
 use super::{DiskOs, INDEX_NAME};
 
@@ -33,20 +37,27 @@ pub struct Rebuilt {
 /// Makes the index of the archive at `path` again.
 ///
 /// # Errors
-/// `NotInitialised`, `Locked`, `VersionUnknown`, `BadManifest`, `Io`, `Index`.
-pub fn rebuild_index(path: &Path) -> Result<Rebuilt, ArchiveError> {
+/// `NotInitialised`, `Locked`, `UpkeepLocked`, `VersionUnknown`, `BadManifest`, `Io`, `Index`.
+pub fn rebuild_index(path: &Path, box_key: Option<&BoxKey>) -> Result<Rebuilt, ArchiveError> {
     let mut disk = DiskOs::new(path);
     // Step 1: an archive that nobody writes to.
-    let archive = Manifest::read(&disk)?.archive_id().unwrap_or_default();
+    let manifest = Manifest::read(&disk)?;
+    let archive = manifest.archive_id().unwrap_or_default();
+    let index_key = index_key(&manifest, box_key)?;
+    let unsealer = Unsealer::new(archive, box_key.cloned(), Vec::new());
     take_lock(&mut disk)?;
+    // Nor erases: what is erased meanwhile would be read in again.
+    take_upkeep_lock(&mut disk)?;
     // Step 2: a new index beside the old one.
     let new_name = format!("{INDEX_NAME}.new");
     remove_index(&mut disk, &new_name)?;
-    let mut index = Index::create(&IndexPlace::File(path.join(&new_name)), &disk.place())?;
-    // Step 3: every segment, in order.
+    let place = IndexPlace::File(path.join(&new_name));
+    let mut index = Index::create(&place, &disk.place(), index_key.as_ref())?;
+    // Step 3: erased calls first, so that nothing of them is taken; then every segment, in order.
+    purge_erased(&disk, &mut index, &manifest)?;
     let mut rebuilt = Rebuilt::default();
-    for (segment, state) in list_segments(&disk)? {
-        match index_segment(&disk, &mut index, archive, segment, state) {
+    for listed in list_segments(&disk)? {
+        match index_segment(&disk, &mut index, archive, listed, &unsealer) {
             Ok(counts) => {
                 rebuilt.segments += 1;
                 rebuilt.records += counts.records;

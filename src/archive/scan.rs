@@ -11,11 +11,9 @@ use std::io;
 use super::disk::{Disk, read_vec};
 use super::error::{ArchiveError, SegmentFault};
 use super::footer::{FOOTER_MAGIC, Footer, TRAILER_BYTES, TableEntry, decode_trailer};
-use super::reader::OwnedRecord;
-use super::segment::{
-    HEADER_BYTES, RECORD_HEADER_BYTES, Record, RecordHeader, RecordKind, SegmentHeader, SegmentId,
-    decode_record,
-};
+use super::merkle::{Frontier, leaf_hash};
+use super::record::{RECORD_HEADER_BYTES, RecordHeader, StoredRecord, decode_record};
+use super::segment::{HEADER_BYTES, RecordKind, SegmentHeader, SegmentId};
 use crate::base::CallId;
 
 /// Bytes read at once.
@@ -67,9 +65,12 @@ pub(super) struct Scanned {
     pub end: u64,
     /// Offsets of records with a wrong CRC that have whole records behind them.
     pub damaged: Vec<u64>,
+    /// The Merkle tree over the whole records.
+    pub leaves: Frontier,
 }
 
-/// Reads every record of an open segment up to its torn tail or end, and shows each to `visit`.
+/// Reads every record of an open segment up to its torn tail or end. `accept` may refuse a whole
+/// record, which is then damage; one that it takes is a leaf of the segment's tree.
 ///
 /// A record that is wrong but followed by a whole one is damage; a wrong one with nothing whole
 /// behind it is the torn tail. The next record is looked for only where the wrong one's length
@@ -78,7 +79,7 @@ pub(super) fn scan<D: Disk>(
     disk: &D,
     file: &D::File,
     segment: SegmentId,
-    mut visit: impl FnMut(&Record<'_>),
+    mut accept: impl FnMut(&StoredRecord<'_>) -> bool,
 ) -> Result<Scanned, ArchiveError> {
     let io = |error| ArchiveError::io("read", &segment.open_name(), error);
     let mut window = Window::new(disk, file);
@@ -88,15 +89,15 @@ pub(super) fn scan<D: Disk>(
     loop {
         let bytes = window.record_bytes(offset).map_err(io)?;
         match decode_record(bytes) {
-            Ok((record, header)) => {
-                visit(&record);
-                let RecordHeader { call, sequence, stored_len, kind, .. } = header;
+            Ok(record) if accept(&record) => {
+                let RecordHeader { call, sequence, stored_len, kind, .. } = record.header;
                 found.entries.push(TableEntry { call, sequence, offset, stored_len, kind });
+                found.leaves.push(leaf_hash(&[record.bytes]));
                 found.damaged.append(&mut suspects);
-                offset = offset.saturating_add(header.span_bytes());
+                offset = offset.saturating_add(record.header.span_bytes());
                 found.end = offset;
             }
-            Err(SegmentFault::RecordChecksum | SegmentFault::RecordCompression) => {
+            Ok(_) | Err(SegmentFault::RecordChecksum) => {
                 let Some(header) = RecordHeader::decode(bytes) else { break };
                 suspects.push(offset);
                 offset = offset.saturating_add(header.span_bytes());
@@ -149,7 +150,10 @@ pub(super) fn check_header(
     Ok(header)
 }
 
-/// The records of one call in an open segment, up to the byte `committed` that its writer
+/// What is done with each record that was wanted, at its offset.
+pub(super) type Visit<'v> = dyn FnMut(u64, &StoredRecord<'_>) -> Result<(), ArchiveError> + 'v;
+
+/// Visits the records of one call in an open segment, up to the byte `committed` that its writer
 /// acknowledged; what is wrong before that is damage.
 pub(super) fn scan_call<D: Disk>(
     disk: &D,
@@ -157,10 +161,10 @@ pub(super) fn scan_call<D: Disk>(
     segment: SegmentId,
     committed: u64,
     wanted: &Wanted<'_>,
-) -> Result<Vec<OwnedRecord>, ArchiveError> {
+    visit: &mut Visit<'_>,
+) -> Result<(), ArchiveError> {
     let io = |error| ArchiveError::io("read", &segment.open_name(), error);
     let mut window = Window::new(disk, file);
-    let mut records = Vec::new();
     let mut offset = HEADER_BYTES as u64;
     while offset < committed {
         let head = window.get(offset, RECORD_HEADER_BYTES).map_err(io)?;
@@ -169,12 +173,12 @@ pub(super) fn scan_call<D: Disk>(
         };
         if wanted.takes(header.call, header.kind) {
             let bytes = window.record_bytes(offset).map_err(io)?;
-            let (record, _) = decode_record(bytes).map_err(|fault| fault.at(segment, offset))?;
-            records.push(OwnedRecord::from(record));
+            let record = decode_record(bytes).map_err(|fault| fault.at(segment, offset))?;
+            visit(offset, &record)?;
         }
         offset = offset.saturating_add(header.span_bytes());
     }
-    Ok(records)
+    Ok(())
 }
 
 /// Which records to read.
@@ -192,31 +196,31 @@ impl Wanted<'_> {
     }
 }
 
-/// Checks that a decoded record is the one that the table's row names.
-pub(super) fn check_entry(
-    record: Record<'_>,
+/// The record of a table's row, if `bytes` begin with it.
+pub(super) fn check_entry<'a>(
+    bytes: &'a [u8],
     entry: &TableEntry,
     segment: SegmentId,
-) -> Result<OwnedRecord, ArchiveError> {
-    let named = (entry.call, entry.sequence, entry.kind);
-    if (record.call, record.sequence, record.kind) != named {
+) -> Result<StoredRecord<'a>, ArchiveError> {
+    let record = decode_record(bytes).map_err(|fault| fault.at(segment, entry.offset))?;
+    let named = (entry.call, entry.sequence, entry.kind, entry.stored_len);
+    let RecordHeader { call, sequence, kind, stored_len, .. } = record.header;
+    if (call, sequence, kind, stored_len) != named {
         return Err(SegmentFault::RecordMismatch.at(segment, entry.offset));
     }
-    Ok(OwnedRecord::from(record))
+    Ok(record)
 }
 
-/// Reads the record of a table's row from a file.
-pub(super) fn read_entry<D: Disk>(
+/// The bytes where a row says that its record stands.
+pub(super) fn entry_bytes<D: Disk>(
     disk: &D,
     file: &D::File,
     segment: SegmentId,
     entry: &TableEntry,
-) -> Result<OwnedRecord, ArchiveError> {
-    let span = super::segment::record_span_bytes(entry.stored_len);
-    let bytes = read_vec(disk, file, entry.offset, usize::try_from(span).unwrap_or(usize::MAX))
-        .map_err(|error| ArchiveError::io("read", &segment.sealed_name(), error))?;
-    let (record, _) = decode_record(&bytes).map_err(|fault| fault.at(segment, entry.offset))?;
-    check_entry(record, entry, segment)
+) -> Result<Vec<u8>, ArchiveError> {
+    let span = super::record::record_span_bytes(entry.stored_len);
+    read_vec(disk, file, entry.offset, usize::try_from(span).unwrap_or(usize::MAX))
+        .map_err(|error| ArchiveError::io("read", &segment.sealed_name(), error))
 }
 
 /// The table of a sealed segment and where its records end, read through `Disk`.

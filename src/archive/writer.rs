@@ -7,40 +7,51 @@
 //! Non-goals: deciding when to commit, and threads: whoever owns the writer calls it.
 //! Sources: docs/archive.md, "Append", "Commit", "Rotate", "Seal".
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 
 use foldhash::fast::RandomState;
 
+use super::body::AudioBatch;
+use super::box_keys::BoxKeys;
+use super::call_keys::{CallKeys, Sealing, purpose_of};
+use super::chain::{Chain, Clock, ClockReading};
+use super::cipher::TAG_BYTES;
+use super::curator::purge_erased;
 use super::disk::Disk;
 use super::error::ArchiveError;
 use super::index::{Batch, Index, IndexedCall};
 use super::index_row::CallRow;
 use super::manifest::Manifest;
 use super::open_segment::{Group, OpenSegment};
-use super::reader::{OwnedRecord, read_segment, sort_records};
-use super::recover::{RecoveredSegment, index_segment, is_summary, list_segments, recover};
-use super::scan::{Wanted, read_entry};
-use super::segment::{
-    Compression, Record, RecordKind, SegmentId, SegmentState, decode_record, encode_record,
-    record_span_bytes,
-};
+use super::reader::{OwnedRecord, sort_records, visit_segment};
+use super::recipients::Identities;
+use super::record::{Packed, RecordHeader, StoredRecord, pack, record_span_bytes, unpack};
+use super::recover::{RecoveredSegment, catch_up, is_summary, list_segments, recover};
+use super::scan::{Wanted, check_entry, entry_bytes};
+use super::segment::{Compression, RecordKind, SegmentId, SegmentState};
+use super::unseal::Unsealer;
 use crate::base::CallId;
 use crate::base::limits::{
     COMMIT_BYTES_MAX, INDEX_PENDING_MAX, RECORD_BYTES_MAX, SEGMENT_BYTES, SEGMENT_RECORDS_MAX,
 };
 
 /// How to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct WriterOptions {
     /// Bytes of a segment file.
     pub segment_bytes: u64,
+    /// The keys of the box.
+    pub keys: BoxKeys,
+    /// What time it is when a segment is sealed.
+    pub clock: Clock,
 }
 
-impl Default for WriterOptions {
-    fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES }
+impl WriterOptions {
+    /// Segments of the usual size, sealed at a time that nobody knows.
+    #[must_use]
+    pub fn new(keys: BoxKeys) -> Self {
+        Self { segment_bytes: SEGMENT_BYTES, keys, clock: ClockReading::default }
     }
 }
 
@@ -97,8 +108,15 @@ pub struct Writer<D: Disk> {
     disk: D,
     index: Index,
     archive: [u8; 16],
-    options: WriterOptions,
+    segment_bytes: u64,
+    /// The keys of calls; `None` in a plaintext archive.
+    keys: Option<CallKeys>,
+    /// Opens metadata, and nothing else.
+    unsealer: Unsealer,
+    chain: Chain,
     open: Option<OpenSegment<D::File>>,
+    /// Memory for a group's sealed bytes.
+    scratch: Vec<u8>,
     next_segment: u64,
     group: Group,
     /// Rows of the group's summaries; they wait for its commit.
@@ -116,50 +134,37 @@ impl<D: Disk> Writer<D> {
     /// Takes the lock and makes the archive ready: see docs/archive.md, "Open after a kill".
     ///
     /// # Errors
-    /// `NotInitialised`, `Locked`, `VersionUnknown`, `BadManifest`, `IndexUnusable`, `Full`,
-    /// `Io`, `Index`. A segment that cannot be read is no error but reported.
+    /// `NotInitialised`, `Locked`, `VersionUnknown`, `BadManifest`, `Keys`, `Sealing`,
+    /// `IndexUnusable`, `Full`, `Io`, `Index`. A segment that cannot be read is no error but reported.
     pub fn open(mut disk: D, options: WriterOptions) -> Result<(Self, Recovered), ArchiveError> {
-        // Step 1: an archive, and nobody else who writes to it.
+        // Step 1: an archive whose keys these are, and nobody else who writes to it.
         let manifest = Manifest::read(&disk)?;
+        let WriterOptions { segment_bytes, keys, clock } = options;
+        manifest.check_keys(&keys)?;
         let archive = manifest.archive_id().unwrap_or_default();
         take_lock(&mut disk)?;
+        let BoxKeys { signing, box_key } = keys;
         // Step 2: the index.
-        let mut index = Index::open_writer(&disk.index_place(), &disk.place())?;
-        let known = index.segments()?;
-        let mut recovered = Recovered::default();
-        for (segment, state) in list_segments(&disk)? {
-            if state == SegmentState::Open {
-                // Steps 3 to 5.
-                match recover(&mut disk, archive, segment) {
-                    // One bad file must not keep today's calls from being recorded.
-                    Err(ArchiveError::BadSegment { .. }) => {}
-                    sealed => recovered.segments.extend(sealed?),
-                }
-            }
+        let index_key = (!manifest.plaintext).then(|| box_key.index_key());
+        let index = Index::open_writer(&disk.index_place(), &disk.place(), index_key.as_ref())?;
+        let mut call_keys = None;
+        if !manifest.plaintext {
+            let sealing = Sealing { box_key: box_key.clone(), recipients: manifest.recipients()? };
+            call_keys = Some(CallKeys::new(sealing, archive)?);
         }
-        let mut next_segment = 1;
-        for (segment, state) in list_segments(&disk)? {
-            next_segment = next_segment.max(segment.0.saturating_add(1));
-            // Step 6: what the index does not know whole is read into it.
-            if known.get(&segment) != Some(&SegmentState::Sealed) {
-                match index_segment(&disk, &mut index, archive, segment, state) {
-                    Ok(_) => recovered.reindexed_segments += 1,
-                    Err(ArchiveError::BadSegment { .. }) => recovered.unreadable.push(segment),
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        if let Some((last, _)) = known.last_key_value() {
-            next_segment = next_segment.max(last.0.saturating_add(1));
-        }
-        recovered.ongoing = index.ongoing()?;
-        let writer = Self {
+        let chain = Chain::load(&disk, archive, signing, clock)?;
+        let unsealer = Unsealer::new(archive, Some(box_key), manifest.recipients.clone());
+        let mut writer = Self {
             disk,
             index,
             archive,
-            options,
+            segment_bytes,
+            keys: call_keys,
+            unsealer,
+            chain,
             open: None,
-            next_segment,
+            scratch: Vec::new(),
+            next_segment: 1,
             group: Group::default(),
             group_rows: Vec::new(),
             sequences: HashMap::default(),
@@ -167,7 +172,49 @@ impl<D: Disk> Writer<D> {
             index_lost: false,
             report: Committed::default(),
         };
+        purge_erased(&writer.disk, &mut writer.index, &manifest)?;
+        let recovered = writer.recover()?;
         Ok((writer, recovered))
+    }
+
+    /// Steps 3 to 7 of "Open after a kill".
+    fn recover(&mut self) -> Result<Recovered, ArchiveError> {
+        let known = self.index.segments()?;
+        let mut recovered = Recovered::default();
+        let listed = list_segments(&self.disk)?;
+        for (segment, state) in &listed {
+            let segment = *segment;
+            // A finished segment is never replaced by an open file of the same number.
+            let is_finished = listed.contains(&(segment, SegmentState::Sealed));
+            if is_finished && *state == SegmentState::Open {
+                recovered.unreadable.push(segment);
+            } else if *state == SegmentState::Open {
+                // Steps 3 to 6.
+                match recover(&mut self.disk, self.archive, segment, &mut self.chain) {
+                    // One bad file must not keep today's calls from being recorded.
+                    Err(ArchiveError::BadSegment { .. }) => {}
+                    sealed => recovered.segments.extend(sealed?),
+                }
+            }
+        }
+        let mut listed = list_segments(&self.disk)?;
+        if let Some((last, _)) = listed.last() {
+            self.next_segment = self.next_segment.max(last.0.saturating_add(1));
+        }
+        // What cannot be sealed is not read either.
+        listed.retain(|(segment, state)| {
+            *state == SegmentState::Sealed || !recovered.unreadable.contains(segment)
+        });
+        // Step 7: what the index does not know whole is read into it.
+        let (disk, index) = (&self.disk, &mut self.index);
+        let caught = catch_up(disk, index, self.archive, &listed, &self.unsealer)?;
+        recovered.reindexed_segments = caught.segments;
+        recovered.unreadable.extend(caught.unreadable);
+        if let Some((last, _)) = known.last_key_value() {
+            self.next_segment = self.next_segment.max(last.0.saturating_add(1));
+        }
+        recovered.ongoing = self.index.ongoing()?;
+        Ok(recovered)
     }
 
     /// Takes one record into the group that the next `commit` makes durable. CallOpened and Summary
@@ -193,16 +240,21 @@ impl<D: Disk> Writer<D> {
         let after = sequence.checked_add(1).ok_or(ArchiveError::TooManyRecords { call })?;
         let row =
             if is_summary(kind) { Some(CallRow::from_body(call, sequence, body)?) } else { None };
-        // Step 2: room for the longest that the record can become, and for its row.
-        let span = record_span_bytes(u32::try_from(body.len()).unwrap_or(u32::MAX));
-        let (segment, end) = self.make_room(span)?;
+        let (packed, compression) = pack(body, compress);
+        let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let (body_len, packed_len) = (len(body), len(&packed));
+        let tag_len = if self.keys.is_some() { TAG_BYTES } else { 0 };
+        let stored_len = packed_len.saturating_add(u32::try_from(tag_len).unwrap_or(0));
+        // Step 2: room for the record and its row.
+        let (segment, end) = self.make_room(record_span_bytes(stored_len))?;
         // Step 3: the record joins the group.
-        let record = Record { call, kind, sequence, body: Cow::Borrowed(body) };
-        let entry = encode_record(&mut self.group.bytes, &record, compress);
-        self.group.entries.push(entry);
+        let offset = end.saturating_add(self.group.span_bytes);
+        let end_slot = end_slot(kind, body);
+        let record = Packed { call, kind, sequence, compression, body_len, packed_len, end_slot };
+        self.group.push(record, &packed, stored_len);
         self.group_rows.extend(row);
         self.sequences.insert(call, after);
-        Ok(RecordAddress { segment, offset: end.saturating_add(entry.offset), sequence })
+        Ok(RecordAddress { segment, offset, sequence })
     }
 
     /// Makes everything appended so far durable and visible to readers: see "Commit".
@@ -218,7 +270,7 @@ impl<D: Disk> Writer<D> {
     /// Bytes that wait for `commit`.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        self.group.bytes.len()
+        usize::try_from(self.group.span_bytes).unwrap_or(usize::MAX)
     }
 
     /// Commits and seals the open segment: at SIGTERM, and at the end of a replay.
@@ -229,7 +281,7 @@ impl<D: Disk> Writer<D> {
     pub fn seal(&mut self) -> Result<Committed, ArchiveError> {
         let committed = self.commit_group();
         let sealed = match self.open.take() {
-            Some(open) => self.seal_segment(&open),
+            Some(open) => self.seal_segment(open),
             None => Ok(()),
         };
         self.publish();
@@ -276,26 +328,69 @@ impl<D: Disk> Writer<D> {
         }
         let open_id = self.open.as_ref().map(|open| open.id);
         for (segment, committed) in segments {
+            // A segment that grew since the index was told, and was given up then.
+            let committed = self.pending.segments.get(&segment).map_or(committed, |(_, end)| *end);
             if Some(segment) != open_id {
-                records.extend(read_segment(&self.disk, segment, committed, &wanted)?);
+                visit_segment(&self.disk, segment, committed, &wanted, &mut |offset, record| {
+                    records.push(self.open_record(segment, offset, record)?);
+                    Ok(())
+                })?;
             }
         }
         if let Some(open) = &self.open {
             for (_, entry) in open.table.range((call, 0)..=(call, u32::MAX)) {
                 if wanted.takes(entry.call, entry.kind) {
-                    records.push(read_entry(&self.disk, &open.file, open.id, entry)?);
+                    let bytes = entry_bytes(&self.disk, &open.file, open.id, entry)?;
+                    let record = check_entry(&bytes, entry, open.id)?;
+                    records.push(self.open_record(open.id, entry.offset, &record)?);
                 }
             }
         }
-        for entry in self.group.entries.iter().filter(|entry| wanted.takes(entry.call, entry.kind))
-        {
-            let start = usize::try_from(entry.offset).unwrap_or(usize::MAX);
-            let bytes = self.group.bytes.get(start..).unwrap_or_default();
-            let segment = open_id.unwrap_or(SegmentId(self.next_segment));
-            let record = decode_record(bytes).map_err(|fault| fault.at(segment, entry.offset))?;
-            records.push(OwnedRecord::from(record.0));
+        for (record, start) in &self.group.records {
+            if wanted.takes(record.call, record.kind) {
+                let packed = self.group.packed(record, *start);
+                let body = unpack(packed, record.compression, record.body_len);
+                let segment = open_id.unwrap_or(SegmentId(self.next_segment));
+                let body = body.map_err(|fault| fault.at(segment, 0))?;
+                let (kind, sequence) = (record.kind, record.sequence);
+                records.push(OwnedRecord { kind, sequence, body });
+            }
         }
         Ok(sort_records(records))
+    }
+
+    /// Opens a record. Sound opens with the key that the writer still has, as long as the call goes on.
+    fn open_record(
+        &self,
+        segment: SegmentId,
+        offset: u64,
+        record: &StoredRecord<'_>,
+    ) -> Result<OwnedRecord, ArchiveError> {
+        let RecordHeader { call, kind, sequence, .. } = record.header;
+        let present = self.keys.as_ref().and_then(|keys| keys.present(call, purpose_of(kind)));
+        match record.open(self.archive, present) {
+            Ok(body) => Ok(OwnedRecord { kind, sequence, body }),
+            Err(_) => self.unsealer.open(&self.disk, segment, offset, record),
+        }
+    }
+
+    /// Adds identities, so that the sound of calls that have ended can be read too: recording needs
+    /// none.
+    pub fn unlock(&mut self, identities: Identities) {
+        self.unsealer.set_identities(identities);
+    }
+
+    /// True when what is written can be read by whoever has the files.
+    #[must_use]
+    pub const fn is_plaintext(&self) -> bool {
+        self.keys.is_none()
+    }
+
+    /// The newest checkpoint: a signed note, to be kept off the box. `None` before the first segment
+    /// is finished.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&str> {
+        self.chain.newest()
     }
 
     /// The disk, for what the operator watches (free bytes).
@@ -332,7 +427,7 @@ impl<D: Disk> Writer<D> {
         if full(self) {
             // "Rotate", step 2; a seal that fails is made up for by the next opening.
             if let Some(open) = self.open.take() {
-                let _counted = self.seal_segment(&open);
+                let _counted = self.seal_segment(open);
                 self.publish();
             }
         }
@@ -346,8 +441,9 @@ impl<D: Disk> Writer<D> {
             let need = self.group.need_with(span);
             // The number is spent even if it fails: a file may have been left under it.
             self.next_segment = self.next_segment.saturating_add(1);
-            let bytes = self.options.segment_bytes;
-            self.open = Some(OpenSegment::create(&mut self.disk, self.archive, id, bytes, need)?);
+            let slot_bytes = self.keys.as_ref().map(|keys| keys.slot_bytes);
+            let (disk, archive, bytes) = (&mut self.disk, self.archive, self.segment_bytes);
+            self.open = Some(OpenSegment::create(disk, archive, id, bytes, need, slot_bytes)?);
         }
         let open = self.open.as_ref();
         Ok(open.map_or((SegmentId(0), 0), |open| (open.id, open.end)))
@@ -356,7 +452,7 @@ impl<D: Disk> Writer<D> {
     /// "Commit", steps 1 to 4. On an error the group is as it was.
     fn commit_group(&mut self) -> Result<(), ArchiveError> {
         // Step 1: nothing to do for an empty group.
-        if self.group.entries.is_empty() {
+        if self.group.records.is_empty() {
             return Ok(());
         }
         match self.write_group() {
@@ -372,32 +468,37 @@ impl<D: Disk> Writer<D> {
         self.open_segment(0)?;
         let Some(mut open) = self.open.take() else { return Ok(()) };
         let is_new = |call| open.table.range((call, 0)..=(call, u32::MAX)).next().is_none();
-        let entries = self.group.entries.iter();
-        let new: Vec<_> = entries.filter(|entry| is_new(entry.call)).copied().collect();
-        let written = open.write(&mut self.disk, &self.group);
+        let records = self.group.records.iter().map(|(record, _)| record);
+        let new: Vec<_> = records.filter(|record| is_new(record.call)).copied().collect();
+        let keys = self.keys.as_mut();
+        let written =
+            open.write(&mut self.disk, self.archive, &self.group, keys, &mut self.scratch);
         match written {
             Ok(()) => {}
-            Err(ArchiveError::Full { .. }) => {
+            Err(error @ (ArchiveError::Full { .. } | ArchiveError::Sealing { .. })) => {
                 self.open = Some(open);
-                return written;
+                return Err(error);
             }
-            Err(_) => {
+            Err(error) => {
                 self.give_up(&open);
-                return written;
+                return Err(error);
             }
         }
         // That a call is in this segment is told once; its last sequence when the segment ends.
-        for entry in new {
-            self.pending.saw(entry.call, open.id, entry.sequence);
+        for record in new {
+            self.pending.saw(record.call, open.id, record.sequence);
         }
         for row in self.group_rows.drain(..) {
+            // Nothing more is expected of a call that has ended: its keys go.
+            if let Some(keys) = self.keys.as_mut().filter(|_| row.state != "ongoing") {
+                keys.forget(row.call);
+            }
             self.pending.add_row(row);
         }
         self.pending.segments.insert(open.id, (SegmentState::Open, open.end));
-        self.report.bytes = self.report.bytes.saturating_add(self.group.bytes.len() as u64);
-        self.report.records = self.report.records.saturating_add(self.group.entries.len() as u64);
-        self.group.bytes.clear();
-        self.group.entries.clear();
+        self.report.bytes = self.report.bytes.saturating_add(self.scratch.len() as u64);
+        self.report.records = self.report.records.saturating_add(self.group.records.len() as u64);
+        self.group.clear();
         self.open = Some(open);
         Ok(())
     }
@@ -416,30 +517,28 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    fn seal_segment(&mut self, open: &OpenSegment<D::File>) -> Result<(), ArchiveError> {
+    fn seal_segment(&mut self, open: OpenSegment<D::File>) -> Result<(), ArchiveError> {
         if open.table.is_empty() {
             // Nothing was ever committed to it: the next opening removes it, or we do.
-            let removed = self.disk.remove(&open.id.open_name());
-            return removed
-                .map_err(|error| ArchiveError::io("remove", &open.id.open_name(), error));
+            return open.remove(&mut self.disk);
         }
-        let sealed = open.seal(&mut self.disk);
+        let sealed = open.seal(&mut self.disk, &mut self.chain);
         if sealed.is_err() {
-            self.give_up(open);
+            self.give_up(&open);
             return sealed;
         }
         let state = if self.index_lost { SegmentState::Open } else { SegmentState::Sealed };
-        self.end_segment(open, state);
+        self.end_segment(&open, state);
         Ok(())
     }
 
-    /// "Commit", step 5: the index shows what is durable. A refusal is no loss: the segments have it.
+    /// "Commit", step 6: the index shows what is durable. A refusal is no loss: the segments have it.
     fn publish(&mut self) {
         if self.index.apply(&self.pending).is_ok() {
             self.pending.clear();
             self.report.index = IndexState::Current;
             // The index now knows every sequence, unless rows were dropped or records wait.
-            if self.open.is_none() && self.group.entries.is_empty() && !self.index_lost {
+            if self.open.is_none() && self.group.records.is_empty() && !self.index_lost {
                 self.sequences.clear();
             }
             return;
@@ -455,9 +554,16 @@ impl<D: Disk> Writer<D> {
 /// Rows for the index: of calls, and of a full segment's calls.
 const PENDING_MAX: usize = INDEX_PENDING_MAX + SEGMENT_RECORDS_MAX;
 
+/// The slot behind the last one of a record of sound.
+fn end_slot(kind: RecordKind, body: &[u8]) -> u32 {
+    let sound = matches!(kind, RecordKind::Audio | RecordKind::SpillDone);
+    let batch = if sound { AudioBatch::parse(body) } else { None };
+    batch.map_or(0, |batch| batch.first_slot.saturating_add(batch.slots))
+}
+
 /// Takes the writer's lock.
 pub(super) fn take_lock<D: Disk>(disk: &mut D) -> Result<(), ArchiveError> {
-    disk.lock().map_err(|error| {
+    disk.lock(super::LOCK_NAME).map_err(|error| {
         if error.kind() == io::ErrorKind::WouldBlock {
             return ArchiveError::Locked { place: disk.place() };
         }

@@ -192,6 +192,47 @@ pub const SEGMENT_RECORDS_MAX: usize = 1 << 20;
 /// Calls whose index rows wait while SQLite refuses them; beyond it they are dropped, and the next
 /// opening of the archive reads them from the segments again.
 pub const INDEX_PENDING_MAX: usize = 2 * CALLS_MAX;
+
+/// Bytes of the largest key slot; `init` and `recipients add` refuse recipients whose wrapped keys
+/// do not fit.
+pub const KEY_SLOT_BYTES_MAX: usize = 16 << 10;
+
+/// Recipients of one archive; more are refused by `init` and `recipients add`.
+pub const RECIPIENTS_MAX: usize = 64;
+
+/// A segment with records is sealed at this age, so that little stands unsigned on a quiet line.
+pub const SEGMENT_AGE_MS_MAX: u64 = 3_600_000;
+
+/// Bytes of the name of a signing key, so that a signed checkpoint stays below its limit.
+pub const KEY_NAME_BYTES_MAX: usize = 128;
+
+/// Bytes of the text of a checkpoint, and of a checkpoint signed by one key; a longer one is
+/// refused.
+pub const CHECKPOINT_BYTES_MAX: usize = 1_024;
+
+/// Bytes of a signed note, with the signatures of others; longer ones are refused unread.
+pub const NOTE_BYTES_MAX: usize = 128 << 10;
+
+/// Signatures read of one signed note, as Go's reader has it (C2SP signed-note asks for 16); more
+/// are refused.
+pub const NOTE_SIGNATURES_MAX: usize = 100;
+
+/// Bytes of the reason for an erasure or a legal hold; longer ones are refused.
+pub const TOMBSTONE_REASON_BYTES_MAX: usize = 256;
+
+/// Bytes of one line of `tombstones`: the signature, a reason of escaped characters and the rest.
+pub const TOMBSTONE_LINE_BYTES_MAX: usize = 2_048;
+
+/// Bytes of the file `tombstones`, read whole: about two million erased calls; a longer one is
+/// refused.
+pub const TOMBSTONES_BYTES_MAX: usize = 1 << 30;
+
+/// Bytes of an answer of a timestamping service (they have under 10 kB); a longer one is refused.
+pub const TIMESTAMP_BYTES_MAX: usize = 64 << 10;
+
+/// A timestamping service that has not answered whole after this is given up.
+pub const TIMESTAMP_TIMEOUT_MS: u64 = 10_000;
+
 /// Bytes of one frame in a capture file or ring: libpcap's own ceiling (`MAXIMUM_SNAPLEN`). A file
 /// that claims more is damaged, and reading it ends there.
 pub const CAPTURE_FRAME_BYTES_MAX: usize = 256 << 10;

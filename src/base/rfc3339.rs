@@ -1,7 +1,8 @@
 //! A capture time as people and JSON write it.
 //!
 //! Purpose: one spelling of a time for summaries, tables and tags: `2026-11-24T02:57:36.123456+00:00`.
-//! Invariants: every `i64` has a text of 32 characters; the text never depends on the machine's zone.
+//! Invariants: every `i64` has a text of 32 characters (35 with nanoseconds); the text never depends
+//! on the machine's zone; only what is written here is read here.
 //! Non-goals: parsing what people type (see `cli::when`), leap seconds (the epoch has none).
 //! Sources: RFC 3339 §5.6; the proleptic Gregorian calendar in 400-year cycles from 1 March.
 
@@ -19,6 +20,22 @@ pub fn format_utc(ns: i64) -> String {
     let of_day = seconds.rem_euclid(SECONDS_PER_DAY);
     let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}+00:00")
+}
+
+/// As [`format_utc`], to the nanosecond: 35 characters, for what is signed.
+#[must_use]
+pub fn format_utc_ns(ns: i64) -> String {
+    let text = format_utc(ns);
+    let time = text.strip_suffix("+00:00").unwrap_or(&text);
+    format!("{time}{:03}+00:00", ns.rem_euclid(1_000))
+}
+
+/// The time that [`format_utc_ns`] wrote; `None` for any other spelling, even of the same time.
+#[must_use]
+pub fn parse_utc_ns(text: &str) -> Option<i64> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    let ns = i64::try_from(time.as_nanosecond()).ok()?;
+    (format_utc_ns(ns) == text).then_some(ns)
 }
 
 /// Year, month (1–12) and day (1–31) of the `days`-th day after 1970-01-01.
@@ -48,6 +65,19 @@ mod tests {
         assert_eq!(format_utc(-1), "1969-12-31T23:59:59.999999+00:00");
         assert_eq!(format_utc(951_782_399_999_999_999), "2000-02-28T23:59:59.999999+00:00");
         assert_eq!(format_utc(1_795_489_056_123_456_789), "2026-11-24T02:57:36.123456+00:00");
+    }
+
+    #[test]
+    fn nanoseconds_are_read_as_they_are_written_and_in_no_other_spelling() {
+        let text = format_utc_ns(1_795_489_056_123_456_789);
+        assert_eq!(text, "2026-11-24T02:57:36.123456789+00:00");
+        for ns in [0, -1, 1, 999, i64::MIN, i64::MAX, 1_795_489_056_123_456_789] {
+            assert_eq!(parse_utc_ns(&format_utc_ns(ns)), Some(ns));
+        }
+        for other in ["2026-11-24T02:57:36.123456789Z", "2026-11-24T02:57:36+00:00", "", "9", " "] {
+            assert_eq!(parse_utc_ns(other), None, "{other}");
+        }
+        assert_eq!(parse_utc_ns("9999-01-01T00:00:00.000000000+00:00"), None);
     }
 
     #[test]

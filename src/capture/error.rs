@@ -99,7 +99,7 @@ pub enum CaptureError {
     /// Raw sockets are not for this user.
     #[error(
         "no permission to capture on {interface}; run as root or give CAP_NET_RAW: setcap \
-         cap_net_raw,cap_net_admin+ep on the callspan binary"
+         cap_net_raw,cap_ipc_lock+ep on the callspan binary"
     )]
     NoPermission {
         /// As it was named.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::options::{Band, Bitrate, LogFormat, Start, Store, parse_bitrate};
+use super::options::{Band, Bitrate, LogFormat, Start, Store, parse_bitrate, parse_size};
 
 /// Records calls from a mirror port or from capture files, and never sends a packet.
 #[derive(Debug, Parser)]
@@ -41,9 +41,196 @@ pub enum TypedCommand {
     Show(ShowArgs),
     /// Write one call to a file
     Export(ExportArgs),
+    /// Check that everything is there as it was sealed
+    Verify(VerifyArgs),
+    /// Erase a call, or a person's calls, for good
+    Erase(EraseArgs),
+    /// Keep a call from being erased
+    Hold(HoldArgs),
+    /// End a legal hold
+    Release(HoldArgs),
+    /// Erase what is older than the retention allows, and give room back
+    Retain(RetainArgs),
+    /// Make a directory that proves one call to somebody without the archive
+    Evidence(EvidenceArgs),
+    /// Check a directory that `evidence` made, without the archive
+    VerifyEvidence(VerifyEvidenceArgs),
+    /// Have finished segments stamped by a timestamping authority (RFC 3161)
+    Timestamp(TimestampArgs),
+    /// Say who can open what is recorded from now on
+    #[command(subcommand)]
+    Recipients(RecipientsCommand),
+    /// Prove that an identity opens recordings, before it matters
+    Drill(DrillArgs),
+    /// Make keys that open recordings
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Look after the archive's index
     #[command(subcommand)]
     Index(IndexCommand),
+}
+
+/// `callspan verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The archive's directory (or CALLSPAN_ARCHIVE in the environment)
+    #[arg(long, value_name = "DIR")]
+    pub archive: Option<PathBuf>,
+    /// The archive's public key as it was kept elsewhere: a vkey, or a file that holds one
+    #[arg(long, value_name = "KEY")]
+    pub public_key: Option<String>,
+    /// A checkpoint that was kept elsewhere: tells when the archive was rolled back
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `callspan erase`.
+#[derive(Debug, Args)]
+pub struct EraseArgs {
+    /// The call's id (or its first 6 or more characters), or a SIP Call-ID
+    #[arg(required_unless_present = "number", conflicts_with = "number")]
+    pub call: Option<String>,
+    /// All calls of this number, as `callspan calls --number` finds them; they are listed first
+    #[arg(long, value_name = "N")]
+    pub number: Option<String>,
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// Why: kept for auditors, so it must name nobody
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Only list what would be erased
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `callspan hold` and `release`.
+#[derive(Debug, Args)]
+pub struct HoldArgs {
+    /// The call's id (or its first 6 or more characters), or a SIP Call-ID
+    pub call: String,
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// Why: kept for auditors, so it must name nobody
+    #[arg(long, value_name = "TEXT", default_value = "not given")]
+    pub reason: String,
+}
+
+/// `callspan retain`.
+#[derive(Debug, Args)]
+pub struct RetainArgs {
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// Only say what would be erased
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `callspan evidence`.
+#[derive(Debug, Args)]
+pub struct EvidenceArgs {
+    /// The call's id (or its first 6 or more characters), or a SIP Call-ID
+    pub call: String,
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// Opens a sealed recording: the identity of one of its recipients
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// The directory to make
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+}
+
+/// `callspan verify-evidence`.
+#[derive(Debug, Args)]
+pub struct VerifyEvidenceArgs {
+    /// The directory
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// The recorder's public key (a vkey) as it was kept elsewhere
+    #[arg(long, value_name = "KEY")]
+    pub public_key: Option<String>,
+}
+
+/// `callspan timestamp`.
+#[derive(Debug, Args)]
+pub struct TimestampArgs {
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// The authority's address: http://…; only hashes are sent
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+}
+
+/// `callspan recipients`.
+#[derive(Debug, Subcommand)]
+pub enum RecipientsCommand {
+    /// List them
+    List(ArchiveArg),
+    /// Seal new calls to these public keys too
+    Add(RecipientsArgs),
+    /// Do not seal new calls to these public keys any more
+    Remove(RecipientsArgs),
+    /// Wrap the keys of old calls for the present recipients
+    Rewrap(RewrapArgs),
+}
+
+/// `callspan recipients rewrap`.
+#[derive(Debug, Args)]
+pub struct RewrapArgs {
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// The identity of somebody who can open the old calls
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: PathBuf,
+}
+
+/// `callspan recipients add` and `remove`.
+#[derive(Debug, Args)]
+pub struct RecipientsArgs {
+    /// Public keys: age1…, or SSH keys
+    #[arg(required = true, value_name = "KEY")]
+    pub keys: Vec<String>,
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+}
+
+/// `callspan drill`.
+#[derive(Debug, Args)]
+pub struct DrillArgs {
+    /// Which archive.
+    #[command(flatten)]
+    pub archive: ArchiveArg,
+    /// The identity to try, from the back-up
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: PathBuf,
+    /// How many of the newest calls to open [default: 10]
+    #[arg(long, value_name = "N", value_parser = in_range::<u32, 1, 1_000_000>, default_value = "10", hide_default_value = true)]
+    pub calls: u32,
+}
+
+/// `callspan keys`.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a pair: an identity that opens recordings, and its public key for `init --recipient`
+    New(KeysNewArgs),
+}
+
+/// `callspan keys new`.
+#[derive(Debug, Args)]
+pub struct KeysNewArgs {
+    /// Where the identity goes [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `callspan init`.
@@ -51,9 +238,42 @@ pub enum TypedCommand {
 pub struct InitArgs {
     /// Directory of the new archive; it must not exist, or be empty
     pub archive: PathBuf,
+    /// Seal recordings to this public key (age1…, or an SSH key); may be given more than once
+    #[arg(long, short, value_name = "KEY", conflicts_with = "plaintext")]
+    pub recipient: Vec<String>,
     /// Do not seal what is recorded: whoever can read the files can listen
     #[arg(long)]
     pub plaintext: bool,
+    /// How long calls are kept: a number of days, or none [default: none]
+    #[arg(long, value_name = "DAYS", value_parser = parse_retention)]
+    pub retention: Option<RetentionDays>,
+    /// Where the box's keys are, or are to be made.
+    #[command(flatten)]
+    pub keys: KeyArgs,
+}
+
+/// Where the box's keys are.
+#[derive(Clone, Debug, Default, Args)]
+pub struct KeyArgs {
+    /// The key that signs segments [default: DIR.keys/signing.key beside the archive DIR]
+    #[arg(long, value_name = "FILE")]
+    pub signing_key: Option<PathBuf>,
+    /// The key that opens metadata [default: DIR.keys/box.key beside the archive DIR]
+    #[arg(long, value_name = "FILE")]
+    pub box_key: Option<PathBuf>,
+}
+
+/// Days that calls are kept; `None`: for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetentionDays(pub Option<u32>);
+
+fn parse_retention(text: &str) -> Result<RetentionDays, String> {
+    if text == "none" {
+        return Ok(RetentionDays(None));
+    }
+    let days = text.parse::<u32>().ok().filter(|days| (1..=36_500).contains(days));
+    days.map(|days| RetentionDays(Some(days)))
+        .ok_or_else(|| "give a number of days from 1 to 36500, or none".to_owned())
 }
 
 /// `callspan capture`.
@@ -85,6 +305,9 @@ pub struct RunArgs {
     /// The archive's directory
     #[arg(long, value_name = "DIR")]
     pub archive: Option<PathBuf>,
+    /// Where the box's keys are.
+    #[command(flatten)]
+    pub keys: KeyArgs,
     /// What is kept of a call's media [default: opus]
     #[arg(long, value_name = "WHAT", hide_possible_values = true, long_help = STORE_HELP)]
     pub store: Option<Store>,
@@ -112,6 +335,9 @@ pub struct RunArgs {
     /// Size of each capture ring, in MiB, 1 to 4096 [default: 64]
     #[arg(long, value_name = "MIB", value_parser = in_range::<u32, 1, 4_096>)]
     pub ring_size: Option<u32>,
+    /// Keep so much of the archive's disk free: below it new calls are not recorded [default: 0]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub disk_reserve: Option<u64>,
     /// Read only frames that match this BPF expression
     #[arg(long, value_name = "BPF")]
     pub filter: Option<String>,
@@ -147,6 +373,13 @@ const CONFIG_HELP: &str = "Configuration file (TOML); every flag has a key of th
 A flag wins over the file, and the file over the environment: CALLSPAN_ and the flag's name\n\
 in capitals, as in CALLSPAN_COMMIT_INTERVAL. An unknown key is an error.";
 
+/// A mean opinion score, to the thousandth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mos {
+    /// In thousandths.
+    pub milli: i64,
+}
+
 /// `callspan calls`.
 #[derive(Debug, Args)]
 pub struct CallsArgs {
@@ -159,9 +392,27 @@ pub struct CallsArgs {
     /// Calls that began before T
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     pub to: Option<String>,
-    /// Calls whose caller's or callee's number is N, or ends with N
-    #[arg(long, value_name = "N")]
+    /// Calls whose caller's or callee's number is N, or ends with N; 'N*': begins with N
+    #[arg(long, value_name = "N", allow_hyphen_values = true, long_help = NUMBER_HELP)]
     pub number: Option<String>,
+    /// Calls that were talked for S seconds or longer, from the answer to the end
+    #[arg(long, value_name = "S", value_parser = in_range::<u32, 0, 1_000_000_000>)]
+    pub min_seconds: Option<u32>,
+    /// Calls that were talked for S seconds or shorter
+    #[arg(long, value_name = "S", value_parser = in_range::<u32, 0, 1_000_000_000>)]
+    pub max_seconds: Option<u32>,
+    /// Calls with a stream of this codec, as in PCMA or opus
+    #[arg(long, value_name = "NAME")]
+    pub codec: Option<String>,
+    /// Calls whose worst stream has a MOS below X, 0 to 5
+    #[arg(long, value_name = "X", value_parser = mos)]
+    pub mos_below: Option<Mos>,
+    /// Calls whose worst stream has a MOS above X, 0 to 5
+    #[arg(long, value_name = "X", value_parser = mos)]
+    pub mos_above: Option<Mos>,
+    /// Calls with this SIP Call-ID
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+    pub call_id: Option<String>,
     /// At most K calls: the latest ones, still oldest first
     #[arg(long, value_name = "K", value_parser = in_range::<usize, 1, 1_000_000_000>)]
     pub limit: Option<usize>,
@@ -169,6 +420,11 @@ pub struct CallsArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+const NUMBER_HELP: &str = "Calls whose caller's or callee's number is N, or ends with N; 'N*': begins \
+with N\n\n\
++48 22 123 45 67, 0048221234567, 0221234567 and 221234567 find each other, whichever was recorded.\n\
+Names (alice, pbx-12) are found the same way. Quote the star, so that the shell leaves it alone.";
 
 /// `callspan show`.
 #[derive(Debug, Args)]
@@ -197,6 +453,9 @@ pub struct ExportArgs {
     /// Where to; - is standard output
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
+    /// Opens a sealed recording: the identity of one of its recipients
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
     /// Replace FILE if it exists
     #[arg(long)]
     pub force: bool,
@@ -231,6 +490,9 @@ pub struct ArchiveArg {
     /// The archive's directory (or CALLSPAN_ARCHIVE in the environment)
     #[arg(long = "archive", value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Where the box's keys are.
+    #[command(flatten)]
+    pub keys: KeyArgs,
 }
 
 /// Reads a whole number from `LOW` to `HIGH`, both included.
@@ -243,6 +505,15 @@ where
         .filter(|number| (LOW..=HIGH).contains(number))
         .and_then(|number| T::try_from(number).ok())
         .ok_or_else(|| format!("give a whole number from {LOW} to {HIGH}"))
+}
+
+fn mos(text: &str) -> Result<Mos, String> {
+    let read = text.parse::<f64>().ok().filter(|mos| (0.0..=5.0).contains(mos));
+    #[allow(clippy::cast_possible_truncation, reason = "it is at most 5000")]
+    let milli = read.map(|mos| (mos * 1_000.0).round() as i64);
+    milli
+        .map(|milli| Mos { milli })
+        .ok_or_else(|| "give a number from 0 to 5, as in 3.6".to_owned())
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
@@ -266,5 +537,9 @@ mod tests {
         assert_eq!(in_range::<u8, 0, 10>("11"), Err("give a whole number from 0 to 10".to_owned()));
         assert!(in_range::<u8, 0, 10>("1.5").is_err());
         assert!(in_range::<u8, 0, 10>("-1").is_err());
+        assert_eq!(mos("3.6"), Ok(Mos { milli: 3_600 }));
+        for wrong in ["-1", "5.1", "NaN", "good", ""] {
+            assert!(mos(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! `callspan calls`: which calls there are.
 //!
-//! Purpose: find calls by time and number; a table for people, the archived objects for programs.
+//! Purpose: find calls by time, number, length, codec, quality and Call-ID; a table for people, the archived objects for programs.
 //! Invariants: oldest first; with `--json` each line is the call's summary as it is archived.
 //! Non-goals: one call in full (see `show`).
 //! Sources: none.
 
 use std::io::{self, Write};
-use std::path::Path;
 
+use super::key_files::ArchivePlace;
 use super::output::{self, Failure};
 use super::store::{Store, read_summary};
 use super::table::{Align, Table};
@@ -16,9 +16,13 @@ use crate::archive::Query;
 use crate::call::summary::CallSummary;
 
 /// Lists the calls that match.
-pub fn calls(path: &Path, query: &CallsQuery, json: OutputFormat) -> Result<Exit, Failure> {
+pub fn calls(
+    place: &ArchivePlace,
+    query: &CallsQuery,
+    json: OutputFormat,
+) -> Result<Exit, Failure> {
     let query = read_query(query, jiff::Timestamp::now())?;
-    let calls = Store::open(path)?.calls(&query)?;
+    let calls = Store::open(place)?.calls(&query)?;
     match json {
         OutputFormat::JsonLines => output::to_stdout(|out| {
             calls.iter().try_for_each(|call| writeln!(out, "{}", call.summary_json))
@@ -40,8 +44,20 @@ fn read_query(typed: &CallsQuery, now: jiff::Timestamp) -> Result<Query, Failure
         from_ns: time("--from", &typed.from)?,
         to_ns: time("--to", &typed.to)?,
         number: typed.number.clone(),
+        duration_ms_min: typed.seconds_min.map(milliseconds),
+        duration_ms_max: typed.seconds_max.map(milliseconds),
+        codec: typed.codec.clone(),
+        mos_milli_below: typed.mos_below.map(|mos| mos.milli),
+        mos_milli_above: typed.mos_above.map(|mos| mos.milli),
+        sip_call_id: typed.call_id.clone(),
+        state: None,
         limit: typed.limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
     })
+}
+
+/// `--max-seconds 10` means 10.000 and not 10.999.
+fn milliseconds(seconds: u32) -> i64 {
+    i64::from(seconds) * 1_000
 }
 
 fn print_table(out: &mut dyn Write, calls: &[CallSummary]) -> io::Result<()> {

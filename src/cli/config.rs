@@ -12,7 +12,7 @@ use std::path::Path;
 use clap::{Args, Command, FromArgMatches};
 
 use super::Usage;
-use super::args::{CaptureArgs, RunArgs};
+use super::args::{CaptureArgs, KeyArgs, RunArgs};
 
 /// Looks a variable up in the environment (a map, in tests).
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -162,6 +162,10 @@ fn overlay(upper: CaptureArgs, lower: CaptureArgs) -> CaptureArgs {
     let (upper, lower) = (upper.run, lower.run);
     let run = RunArgs {
         archive: upper.archive.or(lower.archive),
+        keys: KeyArgs {
+            signing_key: upper.keys.signing_key.or(lower.keys.signing_key),
+            box_key: upper.keys.box_key.or(lower.keys.box_key),
+        },
         store: upper.store.or(lower.store),
         start: upper.start.or(lower.start),
         workers: upper.workers.or(lower.workers),
@@ -171,6 +175,7 @@ fn overlay(upper: CaptureArgs, lower: CaptureArgs) -> CaptureArgs {
         reorder_window: upper.reorder_window.or(lower.reorder_window),
         commit_interval: upper.commit_interval.or(lower.commit_interval),
         ring_size: upper.ring_size.or(lower.ring_size),
+        disk_reserve: upper.disk_reserve.or(lower.disk_reserve),
         filter: upper.filter.or(lower.filter),
         band: upper.band.or(lower.band),
         metrics: upper.metrics.or(lower.metrics),
@@ -187,9 +192,10 @@ mod tests {
 
     /// A value for every key that is not its default.
     const EVERY_KEY: &str = "interface = [\"eth1\", \"eth2\"]\narchive = \"calls\"\n\
+        signing-key = \"s.key\"\nbox-key = \"b.key\"\n\
         store = \"raw\"\nstart = \"media\"\nworkers = 3\ncapture-threads = 2\n\
         opus-bitrate = \"32k\"\nopus-complexity = 5\nreorder-window = 100\n\
-        commit-interval = 500\nring-size = 128\nfilter = \"udp\"\nband = \"wb\"\n\
+        commit-interval = 500\nring-size = 128\ndisk-reserve = \"1G\"\nfilter = \"udp\"\nband = \"wb\"\n\
         metrics = \"127.0.0.1:9464\"\nlog-format = \"json\"\njson = true\n";
 
     fn none() -> CaptureArgs {

@@ -7,14 +7,18 @@
 //! Sources: RFC 7845 §4.2 and §4.4 (pre-skip and end trimming), §5.2 (comments).
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::Path;
 
 use super::export_audio::{Extent, SlotPair, Whole};
+use super::key_files::load_identities;
 use super::options::{OPUS_COMPLEXITY, REORDER_WINDOW_MS};
 use super::outfile::{OutFile, write_failure};
 use super::output::{self, Failure};
-use super::store::{FoundCall, Store};
+use super::store::{FoundCall, Store, archive_failure, slots_from};
 use super::{Exit, ExportFormat, ExportJob, export_pcap, people};
+use crate::archive::{ArchiveError, OwnedRecord, RecordKind};
+use crate::base::CallId;
 use crate::call::summary::CallSummary;
 use crate::codec::opus::{EncoderSettings, PACKET_SAMPLES_MAX};
 use crate::codec::wav::WavWriter;
@@ -34,8 +38,14 @@ const SLOT_SAMPLES: u32 = 960;
 
 /// Exports one call.
 pub fn export(job: &ExportJob) -> Result<Exit, Failure> {
-    let store = Store::open(&job.archive)?;
+    let mut store = Store::open(&job.archive)?;
+    if let Some(identity) = &job.identity {
+        store.unlock(load_identities(identity)?);
+    }
     let call = store.find(&job.call)?;
+    if call.summary.recording.state == "erased" {
+        return Err(archive_failure(&ArchiveError::Erased { call: call.id }));
+    }
     match job.format {
         ExportFormat::Opus | ExportFormat::Wav => export_audio(&store, &call, job),
         ExportFormat::Pcap => export_pcap(&store, &call, job),
@@ -61,7 +71,7 @@ fn export_audio(store: &Store, call: &FoundCall, job: &ExportJob) -> Result<Exit
     let out = OutFile::create(&job.output, job.overwrite)?;
     let out = match job.format {
         ExportFormat::Wav => write_wav(out, &job.output, sound)?,
-        _ => write_opus(out, &job.output, call, sound)?,
+        _ => write_opus(out, &job.output, call.id, &call.summary, sound)?,
     };
     out.finish()?;
     if bad == 0 {
@@ -76,14 +86,19 @@ fn export_audio(store: &Store, call: &FoundCall, job: &ExportJob) -> Result<Exit
 /// Slots of a call: those archived, those made of raw RTP, and where packets were put aside under
 /// load and never transcoded, what can be made of these.
 fn slots_of(store: &Store, call: &FoundCall) -> Result<Vec<SlotPair>, Failure> {
-    let mut slots = store.slots(call.id)?;
+    let slots = store.slots(call.id)?;
     let kept = match call.summary.recording.state.as_str() {
         "raw" => store.raw(call.id)?,
         _ => store.spilled(call.id)?,
     };
+    Ok(all_slots(&call.summary, slots, &kept))
+}
+
+/// Archived slots, and those that only raw packets in `kept` have.
+fn all_slots(call: &CallSummary, mut slots: Vec<SlotPair>, kept: &[Vec<u8>]) -> Vec<SlotPair> {
     if !kept.is_empty() {
         let have: BTreeSet<u64> = slots.iter().map(|slot| slot.index).collect();
-        let rendered = render_raw(&kept, render_settings(&call.summary), None);
+        let rendered = render_raw(kept, render_settings(call), None);
         let missing = rendered.slots.into_iter().filter(|slot| !have.contains(&u64::from(slot.0)));
         slots.extend(missing.map(|(index, caller, callee)| SlotPair {
             index: u64::from(index),
@@ -91,7 +106,31 @@ fn slots_of(store: &Store, call: &FoundCall) -> Result<Vec<SlotPair>, Failure> {
         }));
         slots.sort_by_key(|slot| slot.index);
     }
-    Ok(slots)
+    slots
+}
+
+/// The Ogg file of a call's opened records, as `export` writes it; `None` when they hold no sound.
+pub fn opus_of(
+    id: CallId,
+    call: &CallSummary,
+    records: &[OwnedRecord],
+) -> Result<Option<Vec<u8>>, Failure> {
+    let bodies = |kinds: &[RecordKind]| -> Vec<Vec<u8>> {
+        let wanted = records.iter().filter(|record| kinds.contains(&record.kind));
+        wanted.map(|record| record.body.clone()).collect()
+    };
+    let kept = match call.recording.state.as_str() {
+        "raw" => bodies(&[RecordKind::Raw, RecordKind::Spill]),
+        _ => bodies(&[RecordKind::Spill]),
+    };
+    let slots = slots_from(id, &bodies(&[RecordKind::Audio]))?;
+    let slots = all_slots(call, slots, &kept);
+    if slots.is_empty() {
+        return Ok(None);
+    }
+    let extent = Extent::new(seconds_of(call, &slots), PRE_SKIP);
+    let sound = Sound::new(slots, extent)?;
+    write_opus(Vec::new(), Path::new("recording.opus"), id, call, sound).map(Some)
 }
 
 /// As the call would have been recorded, had it been transcoded at once.
@@ -166,18 +205,19 @@ const fn rate_of(bandwidth: OpusBandwidth) -> u32 {
     }
 }
 
-fn write_opus(
-    out: OutFile,
+fn write_opus<W: Write>(
+    out: W,
     path: &Path,
-    call: &FoundCall,
+    id: CallId,
+    call: &CallSummary,
     sound: Sound,
-) -> Result<OutFile, Failure> {
+) -> Result<W, Failure> {
     let failed = |error| write_failure(path, &error);
-    let tags = tags(&call.summary);
+    let tags = tags(call);
     let comments: Vec<(&str, &str)> =
         tags.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let head = OggOpusHead {
-        serial: call.id.ogg_serial(),
+        serial: id.ogg_serial(),
         pre_skip: sound.extent.pre_skip,
         input_sample_rate: sound.rate_hz,
         comments: &comments,

@@ -5,16 +5,16 @@
 //! Non-goals: repairing segments.
 //! Sources: docs/archive.md, "Rebuild".
 
-use std::path::Path;
-
 use super::Exit;
+use super::key_files::ArchivePlace;
 use super::output::{self, Failure};
 use super::store::archive_failure;
 use crate::archive::rebuild_index;
 
 /// Rebuilds the index.
-pub fn rebuild(path: &Path) -> Result<Exit, Failure> {
-    let rebuilt = rebuild_index(path).map_err(|error| archive_failure(&error))?;
+pub fn rebuild(place: &ArchivePlace) -> Result<Exit, Failure> {
+    let rebuilt = rebuild_index(&place.dir, place.load_box_key()?.as_ref())
+        .map_err(|error| archive_failure(&error))?;
     output::remark(&format!(
         "index made again: {} calls, {} records in {} segments",
         rebuilt.calls, rebuilt.records, rebuilt.segments

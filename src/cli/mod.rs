@@ -16,30 +16,45 @@ pub mod when;
 
 mod calls;
 mod capture;
+mod drill;
+mod evidence;
 mod export;
 mod export_audio;
 mod export_pcap;
 mod frames;
 mod index;
 mod init;
+mod key_files;
+mod keys;
 mod ladder;
 mod outfile;
 mod output;
 mod people;
+mod recipients;
 mod replay;
 mod show;
 mod store;
 mod table;
+mod timestamp;
+mod upkeep;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::archive::Retention;
+
 pub use args::ExportFormat;
+pub use evidence::EvidenceJob;
+pub use key_files::{ArchivePlace, KeyPaths};
 pub use options::{OutputFormat, RunOptions};
 pub use output::Failure;
 pub use parse::parse;
+pub use recipients::Change;
 pub use report::{RunError, RunReport};
+pub use upkeep::{EraseJob, Mode, Which};
+pub use verify::VerifyJob;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,10 +94,12 @@ pub enum NoCommand {
 }
 
 /// Who can open what a new archive will hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Confidentiality {
     /// Whoever reads the files.
     Plaintext,
+    /// These recipients, age public keys.
+    Sealed(Vec<String>),
 }
 
 /// What to do about an output file that exists.
@@ -103,6 +120,18 @@ pub struct CallsQuery {
     pub to: Option<String>,
     /// `--number`.
     pub number: Option<String>,
+    /// `--min-seconds`.
+    pub seconds_min: Option<u32>,
+    /// `--max-seconds`.
+    pub seconds_max: Option<u32>,
+    /// `--codec`.
+    pub codec: Option<String>,
+    /// `--mos-below`.
+    pub mos_below: Option<args::Mos>,
+    /// `--mos-above`.
+    pub mos_above: Option<args::Mos>,
+    /// `--call-id`.
+    pub call_id: Option<String>,
     /// `--limit`.
     pub limit: Option<usize>,
 }
@@ -112,8 +141,10 @@ pub struct CallsQuery {
 pub struct ExportJob {
     /// Call id, its beginning, or a SIP Call-ID.
     pub call: String,
-    /// The archive's directory.
-    pub archive: PathBuf,
+    /// Which archive.
+    pub archive: ArchivePlace,
+    /// Opens a sealed recording.
+    pub identity: Option<PathBuf>,
     /// What to write.
     pub format: ExportFormat,
     /// Where to; `-` is standard output.
@@ -128,9 +159,11 @@ pub enum Command {
     /// `callspan init`.
     Init {
         /// Directory to make.
-        archive: PathBuf,
+        archive: ArchivePlace,
         /// Who can open it.
         confidentiality: Confidentiality,
+        /// How long calls are kept.
+        retention: Retention,
     },
     /// `callspan capture`.
     Capture {
@@ -148,8 +181,8 @@ pub enum Command {
     },
     /// `callspan calls`.
     Calls {
-        /// The archive's directory.
-        archive: PathBuf,
+        /// Which archive.
+        archive: ArchivePlace,
         /// Which calls.
         query: CallsQuery,
         /// How to print.
@@ -159,17 +192,83 @@ pub enum Command {
     Show {
         /// Call id, its beginning, or a SIP Call-ID.
         call: String,
-        /// The archive's directory.
-        archive: PathBuf,
+        /// Which archive.
+        archive: ArchivePlace,
         /// How to print.
         json: OutputFormat,
     },
     /// `callspan export`.
     Export(ExportJob),
+    /// `callspan verify`.
+    Verify(VerifyJob),
+    /// `callspan erase`.
+    Erase(EraseJob),
+    /// `callspan hold`.
+    Hold {
+        /// Call id, its beginning, or a SIP Call-ID.
+        call: String,
+        /// Which archive.
+        archive: ArchivePlace,
+        /// Why.
+        reason: String,
+    },
+    /// `callspan release`.
+    Release {
+        /// Call id, its beginning, or a SIP Call-ID.
+        call: String,
+        /// Which archive.
+        archive: ArchivePlace,
+        /// Why.
+        reason: String,
+    },
+    /// `callspan retain`.
+    Retain {
+        /// Which archive.
+        archive: ArchivePlace,
+        /// Whether to do it.
+        mode: Mode,
+    },
+    /// `callspan recipients`.
+    Recipients {
+        /// Which archive.
+        archive: ArchivePlace,
+        /// What to do.
+        change: Change,
+    },
+    /// `callspan drill`.
+    Drill {
+        /// Which archive.
+        archive: ArchivePlace,
+        /// The identity to try.
+        identity: PathBuf,
+        /// How many calls.
+        calls: u32,
+    },
+    /// `callspan evidence`.
+    Evidence(EvidenceJob),
+    /// `callspan verify-evidence`.
+    VerifyEvidence {
+        /// What `evidence` made.
+        directory: PathBuf,
+        /// The public key as it was kept elsewhere.
+        public_key: Option<String>,
+    },
+    /// `callspan timestamp`.
+    Timestamp {
+        /// Which archive.
+        archive: ArchivePlace,
+        /// The authority.
+        url: String,
+    },
+    /// `callspan keys new`.
+    KeysNew {
+        /// Where the identity goes; `None`: standard output.
+        output: Option<PathBuf>,
+    },
     /// `callspan index rebuild`.
     IndexRebuild {
-        /// The archive's directory.
-        archive: PathBuf,
+        /// Which archive.
+        archive: ArchivePlace,
     },
 }
 
@@ -199,7 +298,9 @@ pub fn main(words: impl Iterator<Item = OsString>, runner: Runner) -> ExitCode {
 /// Does one command and says how it ended; the reason for anything but 0 is on standard error.
 pub fn run(command: Command, runner: Runner) -> Exit {
     let done = match command {
-        Command::Init { archive, confidentiality } => init::init(&archive, confidentiality),
+        Command::Init { archive, confidentiality, retention } => {
+            init::init(&archive, confidentiality, retention)
+        }
         Command::Capture { interfaces, options } => {
             capture::capture(&interfaces, &options, runner.capture)
         }
@@ -208,6 +309,19 @@ pub fn run(command: Command, runner: Runner) -> Exit {
         Command::Show { call, archive, json } => show::show(&call, &archive, json),
         Command::Export(job) => export::export(&job),
         Command::IndexRebuild { archive } => index::rebuild(&archive),
+        Command::Verify(job) => verify::verify(&job),
+        Command::Erase(job) => upkeep::erase(&job),
+        Command::Hold { call, archive, reason } => upkeep::hold(&call, &archive, &reason),
+        Command::Release { call, archive, reason } => upkeep::release(&call, &archive, &reason),
+        Command::Retain { archive, mode } => upkeep::retain(&archive, mode),
+        Command::Evidence(job) => evidence::evidence(&job),
+        Command::VerifyEvidence { directory, public_key } => {
+            evidence::verify_evidence(&directory, public_key.as_deref())
+        }
+        Command::Timestamp { archive, url } => timestamp::timestamp(&archive, &url),
+        Command::Recipients { archive, change } => recipients::recipients(&archive, &change),
+        Command::Drill { archive, identity, calls } => drill::drill(&archive, &identity, calls),
+        Command::KeysNew { output } => keys::new(output.as_deref()),
     };
     output::conclude(done)
 }

@@ -6,10 +6,10 @@
 //! Sources: RFC 6716 §2.1.1 (Opus bit rates).
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::key_files::ArchivePlace;
 pub use crate::ops::log::LogFormat;
 
 /// What is kept of a call's media.
@@ -59,8 +59,8 @@ pub enum OutputFormat {
 /// Everything that `capture` and `replay` are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunOptions {
-    /// The archive's directory.
-    pub archive: PathBuf,
+    /// Which archive.
+    pub archive: ArchivePlace,
     /// What is kept of the media.
     pub store: Store,
     /// What second 0 of a recording is.
@@ -83,6 +83,8 @@ pub struct RunOptions {
     pub filter: Option<String>,
     /// Bandwidth of the recorded channels.
     pub band: Band,
+    /// Bytes of the disk that are kept free: below it new calls are not recorded; 0: no limit.
+    pub disk_reserve_bytes: u64,
     /// Where Prometheus may scrape.
     pub metrics: Option<SocketAddr>,
     /// How logs on standard error look.
@@ -129,6 +131,24 @@ pub fn parse_bitrate(text: &str) -> Result<Bitrate, String> {
     }
 }
 
+/// Reads `--disk-reserve`: bytes, or a number with K, M, G or T (powers of 1024).
+///
+/// # Errors
+/// A sentence when it is none of these.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (text.get(..at), 10),
+        Some((at, 'm' | 'M')) => (text.get(..at), 20),
+        Some((at, 'g' | 'G')) => (text.get(..at), 30),
+        Some((at, 't' | 'T')) => (text.get(..at), 40),
+        _ => (Some(text), 0),
+    };
+    let number = digits.and_then(|digits| digits.parse::<u64>().ok());
+    number
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| "give bytes, or a size as in 500M, 20G or 1T".to_owned())
+}
+
 /// A bit rate of one Opus channel; `None` is automatic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bitrate(pub Option<u32>);
@@ -136,6 +156,17 @@ pub struct Bitrate(pub Option<u32>);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_bytes_or_powers_of_1024() {
+        for (text, bytes) in [("0", 0), ("17", 17), ("3k", 3_072), ("2G", 2 << 30), ("1T", 1 << 40)]
+        {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for wrong in ["", "G", "-1", "1.5G", "1GB", "99999999999T", "é"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn bit_rates_are_numbers_thousands_or_auto() {

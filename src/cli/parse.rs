@@ -11,10 +11,18 @@ use std::path::PathBuf;
 use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
 
-use super::args::{ArchiveArg, CaptureArgs, IndexCommand, RunArgs, Typed, TypedCommand};
+use super::args::{
+    ArchiveArg, CallsArgs, CaptureArgs, EraseArgs, ExportArgs, HoldArgs, IndexCommand, InitArgs,
+    KeyArgs, KeysCommand, RecipientsCommand, RetainArgs, RunArgs, TimestampArgs, Typed,
+    TypedCommand, VerifyArgs, VerifyEvidenceArgs,
+};
 use super::config::{self, Environment};
 use super::options::{self, OutputFormat, RINGS_MAX, RunOptions};
-use super::{CallsQuery, Command, Confidentiality, ExportJob, NoCommand, Overwrite, Usage};
+use super::{
+    ArchivePlace, CallsQuery, Change, Command, Confidentiality, EraseJob, EvidenceJob, ExportJob,
+    KeyPaths, Mode, NoCommand, Overwrite, Usage, VerifyJob, Which,
+};
+use crate::archive::Retention;
 use crate::base::limits;
 
 /// Reads the command line, the configuration file it names, and the process's environment.
@@ -51,62 +59,173 @@ pub fn parse_in(
 
 fn meaning(typed: TypedCommand, environment: Environment<'_>) -> Result<Command, Usage> {
     match typed {
-        TypedCommand::Init(init) => {
-            if !init.plaintext {
-                return Err(Usage(
-                    "`callspan init` needs --plaintext: archives sealed to a key are not made by \
-                     this version yet"
-                        .to_owned(),
-                ));
-            }
-            Ok(Command::Init { archive: init.archive, confidentiality: Confidentiality::Plaintext })
-        }
-        TypedCommand::Capture(capture) => {
-            let CaptureArgs { interface, run } = config::complete(capture, environment)?;
-            let options = run_options(run)?;
-            check_interfaces(&interface, &options)?;
-            Ok(Command::Capture { interfaces: interface, options })
-        }
+        TypedCommand::Init(init) => init_of(init, environment),
+        TypedCommand::Capture(capture) => capture_of(capture, environment),
         TypedCommand::Replay(replay) => {
             let shared = CaptureArgs { interface: Vec::new(), run: replay.run };
             let CaptureArgs { run, .. } = config::complete(shared, environment)?;
             Ok(Command::Replay { files: replay.files, options: run_options(run)? })
         }
-        TypedCommand::Calls(calls) => Ok(Command::Calls {
-            archive: archive_of(calls.archive, environment)?,
-            query: CallsQuery {
-                from: calls.from,
-                to: calls.to,
-                number: calls.number,
-                limit: calls.limit,
-            },
-            json: format_of(calls.json),
-        }),
+        TypedCommand::Calls(calls) => calls_of(calls, environment),
         TypedCommand::Show(show) => Ok(Command::Show {
             call: show.call,
             archive: archive_of(show.archive, environment)?,
             json: format_of(show.json),
         }),
-        TypedCommand::Export(export) => Ok(Command::Export(ExportJob {
-            call: export.call,
-            archive: archive_of(export.archive, environment)?,
-            format: export.format,
-            output: export.output,
-            overwrite: if export.force { Overwrite::Replace } else { Overwrite::Refuse },
+        TypedCommand::Export(export) => export_of(export, environment),
+        TypedCommand::Verify(verify) => verify_of(verify, environment),
+        TypedCommand::Erase(erase) => erase_of(erase, environment),
+        TypedCommand::Hold(HoldArgs { call, archive, reason }) => {
+            Ok(Command::Hold { call, archive: archive_of(archive, environment)?, reason })
+        }
+        TypedCommand::Release(HoldArgs { call, archive, reason }) => {
+            Ok(Command::Release { call, archive: archive_of(archive, environment)?, reason })
+        }
+        TypedCommand::Retain(RetainArgs { archive, dry_run }) => Ok(Command::Retain {
+            archive: archive_of(archive, environment)?,
+            mode: mode_of(dry_run),
+        }),
+        TypedCommand::Recipients(command) => recipients_of(command, environment),
+        TypedCommand::Drill(drill) => Ok(Command::Drill {
+            archive: archive_of(drill.archive, environment)?,
+            identity: drill.identity,
+            calls: drill.calls,
+        }),
+        TypedCommand::Evidence(evidence) => Ok(Command::Evidence(EvidenceJob {
+            call: evidence.call,
+            archive: archive_of(evidence.archive, environment)?,
+            identity: evidence.identity,
+            output: evidence.output,
         })),
+        TypedCommand::VerifyEvidence(VerifyEvidenceArgs { directory, public_key }) => {
+            Ok(Command::VerifyEvidence { directory, public_key })
+        }
+        TypedCommand::Timestamp(TimestampArgs { archive, url }) => {
+            Ok(Command::Timestamp { archive: archive_of(archive, environment)?, url })
+        }
+        TypedCommand::Keys(KeysCommand::New(keys)) => Ok(Command::KeysNew { output: keys.output }),
         TypedCommand::Index(IndexCommand::Rebuild(archive)) => {
             Ok(Command::IndexRebuild { archive: archive_of(archive, environment)? })
         }
     }
 }
 
+fn init_of(init: InitArgs, environment: Environment<'_>) -> Result<Command, Usage> {
+    if !init.plaintext && init.recipient.is_empty() {
+        return Err(Usage(
+            "who may listen? give --recipient KEY (`callspan keys new` makes one), or \
+             --plaintext for an archive that is not sealed"
+                .to_owned(),
+        ));
+    }
+    let confidentiality = if init.plaintext {
+        Confidentiality::Plaintext
+    } else {
+        Confidentiality::Sealed(init.recipient)
+    };
+    let days = init.retention.unwrap_or_default().0;
+    let retention = Retention { days, ..Retention::default() };
+    let archive = place_of(init.archive, init.keys, environment);
+    Ok(Command::Init { archive, confidentiality, retention })
+}
+
+fn erase_of(erase: EraseArgs, environment: Environment<'_>) -> Result<Command, Usage> {
+    let which = match (erase.call, erase.number) {
+        (_, Some(number)) => Which::Number(number),
+        (Some(call), None) => Which::Call(call),
+        (None, None) => return Err(Usage("which call? give its id, or --number N".to_owned())),
+    };
+    let archive = archive_of(erase.archive, environment)?;
+    let (reason, mode) = (erase.reason, mode_of(erase.dry_run));
+    Ok(Command::Erase(EraseJob { archive, which, reason, mode }))
+}
+
+fn recipients_of(
+    command: RecipientsCommand,
+    environment: Environment<'_>,
+) -> Result<Command, Usage> {
+    let (archive, change) = match command {
+        RecipientsCommand::List(archive) => (archive, Change::List),
+        RecipientsCommand::Add(args) => (args.archive, Change::Add(args.keys)),
+        RecipientsCommand::Remove(args) => (args.archive, Change::Remove(args.keys)),
+        RecipientsCommand::Rewrap(args) => {
+            (args.archive, Change::Rewrap { identity: args.identity })
+        }
+    };
+    Ok(Command::Recipients { archive: archive_of(archive, environment)?, change })
+}
+
+const fn mode_of(dry_run: bool) -> Mode {
+    if dry_run { Mode::DryRun } else { Mode::Do }
+}
+
+fn capture_of(capture: CaptureArgs, environment: Environment<'_>) -> Result<Command, Usage> {
+    let CaptureArgs { interface, run } = config::complete(capture, environment)?;
+    let options = run_options(run)?;
+    check_interfaces(&interface, &options)?;
+    Ok(Command::Capture { interfaces: interface, options })
+}
+
+fn calls_of(calls: CallsArgs, environment: Environment<'_>) -> Result<Command, Usage> {
+    Ok(Command::Calls {
+        archive: archive_of(calls.archive, environment)?,
+        query: CallsQuery {
+            from: calls.from,
+            to: calls.to,
+            number: calls.number,
+            seconds_min: calls.min_seconds,
+            seconds_max: calls.max_seconds,
+            codec: calls.codec,
+            mos_below: calls.mos_below,
+            mos_above: calls.mos_above,
+            call_id: calls.call_id,
+            limit: calls.limit,
+        },
+        json: format_of(calls.json),
+    })
+}
+
+fn verify_of(verify: VerifyArgs, environment: Environment<'_>) -> Result<Command, Usage> {
+    Ok(Command::Verify(VerifyJob {
+        archive: verify
+            .archive
+            .or_else(|| variable("CALLSPAN_ARCHIVE", environment))
+            .ok_or_else(no_archive)?,
+        public_key: verify.public_key,
+        checkpoint: verify.checkpoint,
+        json: format_of(verify.json),
+    }))
+}
+
+fn export_of(export: ExportArgs, environment: Environment<'_>) -> Result<Command, Usage> {
+    Ok(Command::Export(ExportJob {
+        call: export.call,
+        archive: archive_of(export.archive, environment)?,
+        format: export.format,
+        output: export.output,
+        identity: export.identity,
+        overwrite: if export.force { Overwrite::Replace } else { Overwrite::Refuse },
+    }))
+}
+
 const fn format_of(json: bool) -> OutputFormat {
     if json { OutputFormat::JsonLines } else { OutputFormat::Text }
 }
 
-fn archive_of(typed: ArchiveArg, environment: Environment<'_>) -> Result<PathBuf, Usage> {
-    let variable = || environment("CALLSPAN_ARCHIVE").filter(|value| !value.is_empty());
-    typed.dir.or_else(|| variable().map(PathBuf::from)).ok_or_else(no_archive)
+fn archive_of(typed: ArchiveArg, environment: Environment<'_>) -> Result<ArchivePlace, Usage> {
+    let dir = typed.dir.or_else(|| variable("CALLSPAN_ARCHIVE", environment));
+    Ok(place_of(dir.ok_or_else(no_archive)?, typed.keys, environment))
+}
+
+/// An archive and where its keys are: a flag wins over the environment.
+fn place_of(dir: PathBuf, keys: KeyArgs, environment: Environment<'_>) -> ArchivePlace {
+    let signing = keys.signing_key.or_else(|| variable("CALLSPAN_SIGNING_KEY", environment));
+    let box_key = keys.box_key.or_else(|| variable("CALLSPAN_BOX_KEY", environment));
+    ArchivePlace { dir, keys: KeyPaths { signing, box_key } }
+}
+
+fn variable(name: &str, environment: Environment<'_>) -> Option<PathBuf> {
+    environment(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 fn no_archive() -> Usage {
@@ -118,7 +237,10 @@ fn no_archive() -> Usage {
 
 fn run_options(run: RunArgs) -> Result<RunOptions, Usage> {
     Ok(RunOptions {
-        archive: run.archive.ok_or_else(no_archive)?,
+        archive: ArchivePlace {
+            dir: run.archive.ok_or_else(no_archive)?,
+            keys: KeyPaths { signing: run.keys.signing_key, box_key: run.keys.box_key },
+        },
         store: run.store.unwrap_or_default(),
         start: run.start.unwrap_or_default(),
         workers: run.workers.unwrap_or_else(options::default_workers),
@@ -128,6 +250,7 @@ fn run_options(run: RunArgs) -> Result<RunOptions, Usage> {
         reorder_window_ms: run.reorder_window.unwrap_or(options::REORDER_WINDOW_MS),
         commit_interval_ms: run.commit_interval.unwrap_or(limits::COMMIT_INTERVAL_MS),
         ring_size_mib: run.ring_size.unwrap_or(options::RING_SIZE_MIB),
+        disk_reserve_bytes: run.disk_reserve.unwrap_or(0),
         filter: run.filter,
         band: run.band.unwrap_or_default(),
         metrics: run.metrics,
@@ -198,7 +321,7 @@ mod tests {
         assert_eq!(
             options,
             RunOptions {
-                archive: "x".into(),
+                archive: ArchivePlace::new("x".as_ref()),
                 store: Store::Opus,
                 start: Start::Answer,
                 workers: options::default_workers(),
@@ -208,6 +331,7 @@ mod tests {
                 reorder_window_ms: 200,
                 commit_interval_ms: 1_000,
                 ring_size_mib: 64,
+                disk_reserve_bytes: 0,
                 filter: None,
                 band: Band::Auto,
                 metrics: None,
@@ -241,7 +365,9 @@ mod tests {
     #[test]
     fn mistakes_are_one_line_that_says_what_to_do() {
         for (line, part) in [
-            ("init x", "needs --plaintext"),
+            ("init x", "--recipient KEY"),
+            ("init x --plaintext --recipient age1x", "cannot be used with"),
+            ("init x --plaintext --retention never", "a number of days"),
             ("replay --archive x", "<FILE>"),
             ("replay a.pcap", "--archive DIR"),
             ("capture --archive x", "--interface IF"),
@@ -252,6 +378,8 @@ mod tests {
             ("replay a --archive x --opus-bitrate 1", "bits a second"),
             ("replay a --archive x --metrics 9464", "127.0.0.1:9464"),
             ("replay a --archive x --recipient k", "unexpected argument '--recipient'"),
+            ("calls --archive x --mos-below good", "a number from 0 to 5"),
+            ("calls --archive x --min-seconds=-1", "a whole number from 0"),
             ("export a --archive x --format mp3 --output y", "[possible values: opus, wav, pcap]"),
             ("index", "say what to do"),
             ("frobnicate", "unrecognized subcommand 'frobnicate'"),
@@ -268,7 +396,7 @@ mod tests {
         let environment = |name: &str| (name == "CALLSPAN_ARCHIVE").then(|| "calls".into());
         let command = parse_in(words.iter().map(OsString::from), &environment);
         let Ok(Command::Export(job)) = command else { panic!("{command:?}") };
-        assert_eq!((job.archive, job.format), ("calls".into(), ExportFormat::Wav));
+        assert_eq!((job.archive.dir, job.format), ("calls".into(), ExportFormat::Wav));
         assert_eq!(job.overwrite, Overwrite::Refuse);
     }
 

@@ -124,7 +124,8 @@ impl RunReport {
             }
         }
         if self.calls_truncated > 0 {
-            losses.push(format!("{} calls were still going on and end here", self.calls_truncated));
+            let were = if self.calls_truncated == 1 { "call was" } else { "calls were" };
+            losses.push(format!("{} {were} still going on and end here", self.calls_truncated));
         }
         losses.extend(self.losses.iter().cloned());
         losses
@@ -217,7 +218,7 @@ mod tests {
         let lossy: [(Lose, &str); 4] = [
             (|it| it.kernel_dropped = 2, "the kernel dropped 2 frames"),
             (|it| it.outcomes.add(FrameOutcome::QueueFull), "1 frames dropped as queue_full"),
-            (|it| it.calls_truncated = 1, "1 calls were still going on"),
+            (|it| it.calls_truncated = 1, "1 call was still going on"),
             (|it| it.losses.push("a.pcap: ends inside a frame".into()), "a.pcap"),
         ];
         for (lose, words) in lossy {

@@ -9,9 +9,8 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use std::path::Path;
-
 use super::export_pcap::SipMessage;
+use super::key_files::ArchivePlace;
 use super::ladder::{self, LadderMessage, MessageHead};
 use super::output::{self, Failure, printable};
 use super::store::{FoundCall, Store};
@@ -25,8 +24,8 @@ use crate::call::summary::CallSummary;
 const GAPS_SHOWN: usize = 40;
 
 /// Shows one call.
-pub fn show(name: &str, path: &Path, json: OutputFormat) -> Result<Exit, Failure> {
-    let store = Store::open(path)?;
+pub fn show(name: &str, place: &ArchivePlace, json: OutputFormat) -> Result<Exit, Failure> {
+    let store = Store::open(place)?;
     let call = store.find(name)?;
     let messages: Vec<LadderMessage> = store.sip(call.id)?.iter().map(on_ladder).collect();
     let zero = PacketTime::from_ns(call.started_ns);

@@ -5,12 +5,14 @@
 //! Non-goals: searching (the archive's index does it).
 //! Sources: docs/archive.md.
 
-use std::path::Path;
-
 use super::export_audio::SlotPair;
 use super::export_pcap::SipMessage;
+use super::key_files::ArchivePlace;
 use super::output::Failure;
-use crate::archive::{Archive, ArchiveError, AudioBatch, IndexedCall, Query, RecordKind, SipEntry};
+use crate::archive::{
+    Archive, ArchiveError, AudioBatch, Identities, IndexedCall, Manifest, Query, RecordKind,
+    SipEntry, evidence::SegmentEvidence,
+};
 use crate::base::{CallId, Reader};
 use crate::call::summary::CallSummary;
 
@@ -43,15 +45,31 @@ pub fn archive_failure(error: &ArchiveError) -> Failure {
 }
 
 impl Store {
-    /// Opens the archive in the directory `path`.
-    pub fn open(path: &Path) -> Result<Self, Failure> {
-        let archive = Archive::open(path).map_err(|error| archive_failure(&error))?;
-        Ok(Self { archive, place: path.display().to_string() })
+    /// Opens an archive; a sealed one needs its box key.
+    pub fn open(place: &ArchivePlace) -> Result<Self, Failure> {
+        let box_key = place.load_box_key()?;
+        let archive = Archive::open(&place.dir, box_key.as_ref()).map_err(|error| {
+            // Where it was looked for says more than that it is missing.
+            let missing = matches!(error, ArchiveError::Keys { .. }) && box_key.is_none();
+            let wanted = missing.then(|| format!(" (looked for {})", place.box_path().display()));
+            Failure::failed(format_args!("{error}{}", wanted.unwrap_or_default()))
+        })?;
+        Ok(Self { archive, place: place.dir.display().to_string() })
+    }
+
+    /// Adds identities that open sound.
+    pub fn unlock(&mut self, identities: Identities) {
+        self.archive.unlock(identities);
     }
 
     /// Calls that match, oldest first.
     pub fn calls(&self, query: &Query) -> Result<Vec<IndexedCall>, Failure> {
         self.archive.calls(query).map_err(|error| archive_failure(&error))
+    }
+
+    /// The calls that match, read.
+    pub fn found(&self, query: &Query) -> Result<Vec<FoundCall>, Failure> {
+        self.calls(query)?.into_iter().map(read_call).collect()
     }
 
     /// The one call that `name` names: its id, the beginning of it, or a SIP Call-ID.
@@ -96,20 +114,17 @@ impl Store {
 
     /// The call's slots, in order.
     pub fn slots(&self, call: CallId) -> Result<Vec<SlotPair>, Failure> {
-        let mut slots = Vec::new();
-        for body in self.bodies(call, &[RecordKind::Audio])? {
-            let batch = AudioBatch::parse(&body).ok_or_else(|| undecodable(call, "audio"))?;
-            let before = slots.len();
-            slots.extend(batch.iterate().map(|slot| SlotPair {
-                index: u64::from(slot.slot),
-                packets: [slot.left.to_vec(), slot.right.to_vec()],
-            }));
-            if slots.len() - before != batch.slots as usize {
-                return Err(undecodable(call, "audio"));
-            }
-        }
-        slots.sort_by_key(|slot| slot.index);
-        Ok(slots)
+        slots_from(call, &self.bodies(call, &[RecordKind::Audio])?)
+    }
+
+    /// What proves a call's records, and their bytes.
+    pub fn evidence(&self, call: CallId) -> Result<(Vec<SegmentEvidence>, Vec<u8>), Failure> {
+        self.archive.evidence(call).map_err(|error| archive_failure(&error))
+    }
+
+    /// What `archive.toml` says.
+    pub const fn manifest(&self) -> &Manifest {
+        self.archive.manifest()
     }
 
     /// Bodies of the call's raw packets, in the order in which they were written.
@@ -123,9 +138,31 @@ impl Store {
     }
 
     fn bodies(&self, call: CallId, kinds: &[RecordKind]) -> Result<Vec<Vec<u8>>, Failure> {
-        let records = self.archive.records(call, kinds).map_err(|error| archive_failure(&error))?;
+        let records = match self.archive.records(call, kinds) {
+            // An erased call is shown as one; what is left of it says nothing.
+            Err(ArchiveError::Erased { .. }) if *kinds == [RecordKind::Sip] => Vec::new(),
+            read => read.map_err(|error| archive_failure(&error))?,
+        };
         Ok(records.into_iter().map(|record| record.body).collect())
     }
+}
+
+/// The slots of audio records, in order.
+pub fn slots_from(call: CallId, bodies: &[Vec<u8>]) -> Result<Vec<SlotPair>, Failure> {
+    let mut slots = Vec::new();
+    for body in bodies {
+        let batch = AudioBatch::parse(body).ok_or_else(|| undecodable(call, "audio"))?;
+        let before = slots.len();
+        slots.extend(batch.iterate().map(|slot| SlotPair {
+            index: u64::from(slot.slot),
+            packets: [slot.left.to_vec(), slot.right.to_vec()],
+        }));
+        if slots.len() - before != batch.slots as usize {
+            return Err(undecodable(call, "audio"));
+        }
+    }
+    slots.sort_by_key(|slot| slot.index);
+    Ok(slots)
 }
 
 fn undecodable(call: CallId, what: &str) -> Failure {

@@ -499,7 +499,7 @@ impl CallMedia {
     }
 
     /// Notes something for people, once; true when it was new.
-    fn note(&mut self, text: &str) -> bool {
+    pub fn note(&mut self, text: &str) -> bool {
         let is_new = self.notes.len() < 16 && self.notes.iter().all(|note| note != text);
         if is_new {
             self.notes.push(text.to_owned());

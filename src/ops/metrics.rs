@@ -43,6 +43,12 @@ pub struct MetricsSnapshot {
     pub visits: u64,
     /// Bytes written to segments.
     pub archive_bytes: u64,
+    /// Bytes that the archive's disk has left.
+    pub archive_free_bytes: u64,
+    /// Bytes below which new calls are not recorded.
+    pub archive_reserve_bytes: u64,
+    /// Calls that were not recorded because of that.
+    pub calls_refused: u64,
     /// Group commits.
     pub archive_commits: u64,
     /// How long they took.
@@ -324,6 +330,21 @@ const FAMILIES: &[Family] = &[
         name: "callspan_archive_bytes_total",
         help: "Bytes written to the archive's segments.",
         values: Values::Counter(|now| now.archive_bytes as f64),
+    },
+    Family {
+        name: "callspan_archive_free_bytes",
+        help: "Bytes that the archive's disk has left for callspan.",
+        values: Values::Gauge(|now| now.archive_free_bytes as f64),
+    },
+    Family {
+        name: "callspan_archive_reserve_bytes",
+        help: "The reserve (--disk-reserve): with less left, new calls are not recorded.",
+        values: Values::Gauge(|now| now.archive_reserve_bytes as f64),
+    },
+    Family {
+        name: "callspan_calls_refused_total",
+        help: "Calls that were not recorded because the disk was down to its reserve.",
+        values: Values::Counter(|now| now.calls_refused as f64),
     },
     Family {
         name: "callspan_archive_commits_total",

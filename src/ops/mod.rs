@@ -5,7 +5,9 @@
 //! Non-goals: deciding anything about calls.
 //! Sources: the Prometheus text exposition format; sd_notify(3).
 
+pub mod clock;
 pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod notify;
+pub mod timestamp_client;

@@ -33,6 +33,8 @@ struct OrphanFlow {
     /// Packets that have left it: the number of its first in `packets`.
     left: u64,
     bytes: usize,
+    /// Packets that the cap pushed out before it is known whether anybody claims the flow.
+    pushed_out: u64,
     /// It had packets that nobody claimed: more of the same is no surprise.
     is_known_unclaimed: bool,
 }
@@ -79,31 +81,24 @@ pub struct Orphans {
     bytes: usize,
     /// Packets in all flows.
     held: usize,
+    /// `pushed_out` of all flows.
+    pushed_out: u64,
     resolved: Resolved,
     unclaimed: HashMap<FlowKey, u64, RandomState>,
 }
 
 impl Orphans {
     /// Keeps a packet; `entry.channel` has no meaning yet.
+    ///
+    /// What has waited long enough by its time is given up first: a source that hands over minutes
+    /// of frames at once has no time in between for `expire`.
     pub fn keep(&mut self, key: FlowKey, entry: &PacketEntry<'_>) {
+        self.expire(entry.time);
         if !self.flows.contains_key(&key) {
             self.open(key, entry.time);
         }
+        self.make_room(key, entry.time);
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        if flow.packets.len() >= ORPHANS_PER_FLOW_MAX {
-            if let Some((_, oldest)) = flow.packets.pop_front() {
-                flow.left += 1;
-                flow.bytes -= oldest.len();
-                self.bytes -= oldest.len();
-                self.held -= 1;
-                let lost = if flow.is_known_unclaimed {
-                    &mut self.resolved.unclaimed
-                } else {
-                    &mut self.resolved.dropped
-                };
-                *lost += 1;
-            }
-        }
         let mut bytes = vec![0; entry.len_bytes()];
         if entry.write(&mut bytes).is_none() {
             self.resolved.dropped += 1;
@@ -123,6 +118,37 @@ impl Orphans {
         if self.order.len() > 2 * self.held + STALE_ARRIVALS_MAX {
             let flows = &self.flows;
             self.order.retain(|arrival| is_held(flows, *arrival));
+        }
+    }
+
+    /// Pushes out the oldest packet of a flow that is full. Whether that is our loss is known only
+    /// when the flow is claimed, or when nobody claimed it in time.
+    fn make_room(&mut self, key: FlowKey, now: PacketTime) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        if flow.packets.len() < ORPHANS_PER_FLOW_MAX {
+            return;
+        }
+        let Some((_, oldest)) = flow.packets.pop_front() else { return };
+        flow.left += 1;
+        flow.bytes -= oldest.len();
+        flow.pushed_out += 1;
+        self.bytes -= oldest.len();
+        self.held -= 1;
+        self.pushed_out += 1;
+        if flow.is_known_unclaimed || now.ms_since(flow.first) >= ORPHAN_WAIT_MS {
+            self.give_up_pushed_out(key);
+        }
+    }
+
+    /// Nobody claims the flow: what the cap pushed out of it was unclaimed too.
+    fn give_up_pushed_out(&mut self, key: FlowKey) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        flow.is_known_unclaimed = true;
+        let frames = std::mem::take(&mut flow.pushed_out);
+        if frames > 0 {
+            self.pushed_out -= frames;
+            self.resolved.unclaimed += frames;
+            self.count_unclaimed(key, frames);
         }
     }
 
@@ -166,10 +192,10 @@ impl Orphans {
                 flow.bytes -= bytes.len();
                 self.bytes -= bytes.len();
                 self.held -= 1;
-                flow.is_known_unclaimed = true;
                 self.resolved.unclaimed += 1;
                 let is_empty = flow.packets.is_empty();
                 self.count_unclaimed(key, 1);
+                self.give_up_pushed_out(key);
                 if is_empty {
                     self.forget(key);
                 }
@@ -182,10 +208,10 @@ impl Orphans {
         std::mem::take(&mut self.resolved)
     }
 
-    /// Packets that still wait.
+    /// Packets that still wait, or of which it is not known yet what they were.
     #[must_use]
     pub fn waiting(&self) -> u64 {
-        u64::try_from(self.held).unwrap_or(u64::MAX)
+        u64::try_from(self.held).unwrap_or(u64::MAX).saturating_add(self.pushed_out)
     }
 
     /// Flows that nobody claimed, as far as they are remembered.
@@ -223,6 +249,7 @@ impl Orphans {
             packets: VecDeque::new(),
             left: 0,
             bytes: 0,
+            pushed_out: 0,
             is_known_unclaimed,
         };
         self.flows.insert(key, flow);
@@ -249,6 +276,9 @@ impl Orphans {
         debug_assert!(flow.first.ns() != i64::MAX);
         self.bytes -= flow.bytes;
         self.held -= flow.packets.len();
+        // Claimed, or dropped whole: these were a call's, as far as is known.
+        self.pushed_out -= flow.pushed_out;
+        self.resolved.dropped += flow.pushed_out;
         self.by_age.remove(&flow.serial);
         for endpoint in [key.source, key.destination] {
             if let Some(keys) = self.by_endpoint.get_mut(&endpoint) {
@@ -314,6 +344,39 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_that_nobody_claims_is_no_loss_however_many_frames_come_at_once() {
+        // A replay hands over up to a whole file before it has time for `expire`.
+        let mut orphans = Orphans::default();
+        for number in 0..800 {
+            orphans.keep(key(5), &entry(5, number * 40, b"rtp"));
+        }
+        assert!(orphans.waiting() <= 51, "{}", orphans.waiting());
+        orphans.expire(PacketTime::MAX);
+        assert_eq!(orphans.take_resolved(), Resolved { unclaimed: 800, dropped: 0 });
+        assert_eq!(orphans.biggest_unclaimed(5), [UnclaimedFlow { key: key(5), frames: 800 }]);
+    }
+
+    #[test]
+    fn what_the_cap_pushed_out_is_a_loss_only_when_the_flow_is_claimed() {
+        let beyond = 744;
+        for is_claimed in [false, true] {
+            let mut orphans = Orphans::default();
+            for number in 0..1_000 {
+                orphans.keep(key(5), &entry(5, number, b"video"));
+            }
+            assert_eq!((orphans.take_resolved(), orphans.waiting()), (Resolved::default(), 1_000));
+            orphans.claim(endpoint(1), |_, _| is_claimed);
+            orphans.expire(PacketTime::MAX);
+            let expected = if is_claimed {
+                Resolved { unclaimed: 0, dropped: beyond }
+            } else {
+                Resolved { unclaimed: 1_000, dropped: 0 }
+            };
+            assert_eq!((orphans.take_resolved(), orphans.waiting()), (expected, 0));
+        }
+    }
+
+    #[test]
     fn what_nobody_claims_is_unclaimed_after_two_seconds() {
         let mut orphans = Orphans::default();
         orphans.keep(key(5), &entry(5, 0, b"rtp"));
@@ -356,11 +419,11 @@ mod tests {
         for packet in 0..20_000_u16 {
             orphans.keep(key(5), &entry(5, 0, &packet.to_be_bytes()));
         }
-        assert_eq!(orphans.waiting(), 256);
+        assert_eq!((orphans.held, orphans.waiting()), (256, 20_000));
         assert!(orphans.order.len() <= 2 * orphans.held + STALE_ARRIVALS_MAX);
         orphans.expire(PacketTime::from_ms(ORPHAN_WAIT_MS));
         let resolved = orphans.take_resolved();
-        assert_eq!((resolved.unclaimed, resolved.dropped), (256, 20_000 - 256));
+        assert_eq!((resolved.unclaimed, resolved.dropped), (20_000, 0));
         assert!(orphans.order.is_empty() && orphans.flows.is_empty());
     }
 }

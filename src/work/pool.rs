@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Calls that a worker takes from the ready queue at once; others may steal them back.
 const TAKE: usize = 8;
@@ -29,6 +29,10 @@ const OVERLOAD_PERMILLE: usize = 600;
 
 /// …until it falls below this.
 const RELIEF_PERMILLE: usize = 300;
+
+/// How often an idle worker looks whether calls that have ended can be finished: their producers
+/// come further with a block or a tick, and to ask all the time would take a processor.
+const ENDING_PAUSE: Duration = Duration::from_millis(5);
 
 /// Whether packets may be put aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +165,7 @@ impl Pool {
 
 fn work(shared: &Shared, local: &Worker<Arc<CallSlot>>, stealers: &[Stealer<Arc<CallSlot>>]) {
     let mut idle: u32 = 0;
+    let mut asked = Instant::now();
     loop {
         shared.recall();
         if let Some(slot) = next(shared, local, stealers) {
@@ -173,8 +178,11 @@ fn work(shared: &Shared, local: &Worker<Arc<CallSlot>>, stealers: &[Stealer<Arc<
         }
         idle = idle.saturating_add(1);
         // Each once: a call that still cannot be finished is noted again, for the next time.
-        for _ in 0..shared.ending.len() {
-            take_up(&shared.ending, &shared.ready);
+        if !shared.ending.is_empty() && asked.elapsed() >= ENDING_PAUSE {
+            asked = Instant::now();
+            for _ in 0..shared.ending.len() {
+                take_up(&shared.ending, &shared.ready);
+            }
         }
         if idle < 64 {
             std::thread::yield_now();

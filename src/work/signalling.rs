@@ -18,7 +18,7 @@ use crate::archive::{Compression, RecordKind};
 use crate::base::limits::SIP_MESSAGES_PER_CALL_MAX;
 use crate::base::{CallId, CallIndex, FiveTuple, FrameOutcome, PacketTime};
 use crate::call::{Attributed, CallEvent, Correlator, EndReason};
-use crate::media::MediaSettings;
+use crate::media::{MediaSettings, Store};
 use crate::rtp::flow_table::Claim;
 use crate::sip::Message;
 use std::sync::Arc;
@@ -212,7 +212,16 @@ impl Signalling {
             count += 1;
             id = CallId::derive(time.ns(), sip_call_id, count);
         }
-        let work = Box::new(CallWork::new(self.settings, self.rings));
+        let mut settings = self.settings;
+        let is_refused = self.stats.is_refusing();
+        if is_refused {
+            settings.store = Store::None;
+            self.stats.calls_refused.add(1);
+        }
+        let mut work = Box::new(CallWork::new(settings, self.rings));
+        if is_refused {
+            work.note("not recorded: the disk was down to its reserve");
+        }
         let slot = Arc::new(CallSlot::new(index, id, self.rings, work));
         let at = index.0 as usize;
         if self.slots.len() <= at {

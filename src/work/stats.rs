@@ -52,6 +52,37 @@ pub struct FrontStats {
     outcomes: [Figure; FrameOutcome::COUNT],
 }
 
+/// How much room the archive's disk has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Enough, or nobody set a reserve.
+    Enough,
+    /// Less than a quarter above the reserve.
+    Short,
+    /// Less than the reserve.
+    Reserve,
+}
+
+impl Stats {
+    /// How much room there is beside the reserve.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        let (free, reserve) = (self.archive_free_bytes.get(), self.archive_reserve_bytes.get());
+        match free {
+            _ if reserve == 0 => Room::Enough,
+            _ if free < reserve => Room::Reserve,
+            _ if free < reserve.saturating_add(reserve / 4) => Room::Short,
+            _ => Room::Enough,
+        }
+    }
+
+    /// True while new calls are not to be recorded: the disk's reserve is reached.
+    #[must_use]
+    pub fn is_refusing(&self) -> bool {
+        self.room() == Room::Reserve
+    }
+}
+
 impl FrontStats {
     /// Publishes a front's counts.
     pub fn publish(&self, received: u64, parked: u64, outcomes: &OutcomeCounts) {
@@ -89,6 +120,12 @@ pub struct Stats {
     pub calls_open: Figure,
     /// Calls with audio or raw RTP in the archive.
     pub calls_recorded: Figure,
+    /// Calls that were not recorded because the disk's reserve was reached.
+    pub calls_refused: Figure,
+    /// Bytes that the archive's disk has left.
+    pub archive_free_bytes: Figure,
+    /// Bytes below which new calls are not recorded; 0: no such limit.
+    pub archive_reserve_bytes: Figure,
     /// Calls lost to a panic of ours: a bug.
     pub calls_broken: Figure,
     /// Visits of workers.

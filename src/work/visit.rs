@@ -79,6 +79,11 @@ impl CallWork {
         }
     }
 
+    /// Notes something for people in the call's summary.
+    pub fn note(&mut self, text: &str) {
+        self.media.note(text);
+    }
+
     /// Takes what has come before `safe`.
     pub fn visit(
         &mut self,

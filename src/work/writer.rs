@@ -10,6 +10,7 @@
 use super::stats::{COMMIT_BOUNDS_MS, Stats};
 use crate::archive::{ArchiveError, Compression, Disk, RecordKind, Writer};
 use crate::base::CallId;
+use crate::base::limits::SEGMENT_AGE_MS_MAX;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use foldhash::fast::RandomState;
 use serde::Serialize;
@@ -92,9 +93,12 @@ impl ArchiveThread {
     ///
     /// # Errors
     /// When the system has no thread to give.
+    ///
+    /// `reserve_bytes`: below so many free bytes new calls are refused (`Stats::is_refusing`); 0: never.
     pub fn start<D: Disk + 'static>(
         writer: Writer<D>,
         commit_interval_ms: u64,
+        reserve_bytes: u64,
         stats: Arc<Stats>,
     ) -> std::io::Result<Self>
     where
@@ -105,8 +109,16 @@ impl ArchiveThread {
         let sender =
             ArchiveSender { queue, failure: Arc::clone(&failure), stats: Arc::clone(&stats) };
         let period = Duration::from_millis((commit_interval_ms * 3 / 10).max(1));
-        let mut keeper =
-            Keeper { writer, failure, stats, taken_back: HashMap::default(), summaries: 0 };
+        let mut keeper = Keeper {
+            writer,
+            failure,
+            stats,
+            taken_back: HashMap::default(),
+            summaries: 0,
+            segment_since: None,
+        };
+        keeper.stats.archive_reserve_bytes.set(reserve_bytes);
+        keeper.look_at_disk();
         let run = move || keeper.run(&messages, period);
         let thread = std::thread::Builder::new().name("callspan-archive".into()).spawn(run)?;
         Ok(Self { sender, thread })
@@ -139,6 +151,8 @@ struct Keeper<D: Disk> {
     taken_back: HashMap<CallId, usize, RandomState>,
     /// Summaries since the last commit.
     summaries: u64,
+    /// When the open segment got its first record.
+    segment_since: Option<Instant>,
 }
 
 impl<D: Disk> Keeper<D> {
@@ -186,6 +200,25 @@ impl<D: Disk> Keeper<D> {
         }
         if is_due || self.writer.buffered_bytes() >= GROUP_BYTES {
             self.commit()?;
+            self.seal_old()?;
+            self.look_at_disk();
+        }
+        Ok(())
+    }
+
+    /// Notes how much room is left.
+    fn look_at_disk(&self) {
+        if let Ok(free) = self.writer.disk().free_bytes() {
+            self.stats.archive_free_bytes.set(free);
+        }
+    }
+
+    /// On a quiet line a segment would stay unsigned for days.
+    fn seal_old(&mut self) -> Result<(), ArchiveError> {
+        let Some(since) = self.segment_since else { return Ok(()) };
+        if since.elapsed() >= Duration::from_millis(SEGMENT_AGE_MS_MAX) {
+            self.segment_since = None;
+            self.writer.seal()?;
         }
         Ok(())
     }
@@ -195,6 +228,7 @@ impl<D: Disk> Keeper<D> {
             return Ok(());
         }
         let began = Instant::now();
+        self.segment_since.get_or_insert(began);
         let committed = self.writer.commit()?;
         let spent = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.stats.archive_commit_ns.add(spent);

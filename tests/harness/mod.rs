@@ -7,7 +7,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use callspan::archive::{
-    Archive, AudioBatch, DiskOs, IndexedCall, InitOptions, Protection, Query, RecordKind, Writer,
+    Archive, AudioBatch, BoxKeys, DiskOs, IndexedCall, InitOptions, Query, RecordKind, Writer,
     WriterOptions, init,
 };
 use callspan::base::limits::CALLS_MAX;
@@ -42,6 +42,10 @@ pub struct Harness {
     path: PathBuf,
 }
 
+fn keys() -> BoxKeys {
+    BoxKeys::from_random(&[7; 64]).expect("keys")
+}
+
 pub struct Finished {
     pub received: u64,
     pub outcomes: OutcomeCounts,
@@ -53,11 +57,12 @@ pub struct Finished {
 impl Harness {
     /// Without workers yet. `blocks`: how many there may be.
     pub fn new(path: &Path, blocks: usize) -> Self {
-        init(path, InitOptions { protection: Protection::Plaintext }).expect("new archive");
-        let options = WriterOptions { segment_bytes: 64 << 20 };
+        let keys = keys();
+        init(path, &InitOptions::plaintext(), &keys).expect("new archive");
+        let options = WriterOptions { segment_bytes: 64 << 20, ..WriterOptions::new(keys) };
         let (writer, _) = Writer::open(DiskOs::new(path), options).expect("archive opens");
         let stats = Arc::new(Stats::default());
-        let archive = ArchiveThread::start(writer, 100, Arc::clone(&stats)).expect("thread");
+        let archive = ArchiveThread::start(writer, 100, 0, Arc::clone(&stats)).expect("thread");
         let joined = Joined {
             archive: archive.sender(),
             ready: Arc::new(Ready::new(CALLS_MAX)),
@@ -106,7 +111,7 @@ impl Harness {
         let left = self.pool.take().expect("started").finish(|| false);
         assert_eq!(left, 0);
         self.archive.finish().expect("sealed");
-        let reader = Archive::open(&self.path).expect("readable");
+        let reader = Archive::open(&self.path, None).expect("readable");
         Finished {
             received: self.front.received(),
             outcomes: *self.front.outcomes(),

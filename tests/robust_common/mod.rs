@@ -37,15 +37,22 @@ pub struct Ended {
     pub status: Option<i32>,
     pub out: String,
     pub errors: String,
+    /// What a plaintext archive says at every start; not among the errors.
+    pub notices: String,
 }
 
 impl Ended {
     fn from(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (notices, errors): (Vec<_>, Vec<_>) = text(&output.stderr)
+            .split_inclusive('\n')
+            .map(str::to_owned)
+            .partition(|line| line.contains("this archive is not sealed"));
         Self {
             status: output.status.code(),
             out: text(&output.stdout),
-            errors: text(&output.stderr),
+            errors: errors.concat(),
+            notices: notices.concat(),
         }
     }
 
@@ -86,6 +93,16 @@ impl Case {
     pub fn new() -> Self {
         let case = Self { folder: tempfile::tempdir().expect("a folder") };
         let made = case.run(["init", "calls", "--plaintext"]);
+        assert_eq!(made.status, Some(0), "{made:?}");
+        case
+    }
+
+    /// A folder with a sealed archive in it; `id.txt` opens its recordings.
+    pub fn sealed() -> Self {
+        let case = Self { folder: tempfile::tempdir().expect("a folder") };
+        let pair = case.run(["keys", "new", "--output", "id.txt"]);
+        assert_eq!(pair.status, Some(0), "{pair:?}");
+        let made = case.run(["init", "calls", "--recipient", pair.out.trim()]);
         assert_eq!(made.status, Some(0), "{made:?}");
         case
     }
@@ -217,6 +234,11 @@ pub fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
 pub fn signal(child: &Child, signal: nix::sys::signal::Signal) {
     let id = i32::try_from(child.id()).expect("a process id");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), signal).expect("it runs");
+}
+
+/// The other capture that comes with the project: G.722, and a hold.
+pub fn phones_on_hold() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/two-phones-g722-hold.pcap")
 }
 
 /// A capture of `calls` calls, made by the lab.
