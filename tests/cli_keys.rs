@@ -44,6 +44,12 @@ fn a_new_recipient_opens_new_calls_at_once_and_old_ones_after_rewrapping() {
     let two = succeeds(&case, "keys new --output two.key");
     succeeds(&case, &format!("recipients add {two}"));
     assert_eq!(succeeds(&case, "recipients list").lines().count(), 2);
+    // A checkpoint kept elsewhere holds, with whatever line feeds a tool put behind it.
+    let json: serde_json::Value =
+        serde_json::from_str(&succeeds(&case, "verify --json")).expect("one object");
+    let note = json["checkpoint"].as_str().expect("a checkpoint");
+    case.write("kept.txt", format!("{note}\n").as_bytes());
+    succeeds(&case, "verify --checkpoint kept.txt");
     run(&case, "drill --identity two.key").says(1, &["sealed", "not for the identity"]);
     let stranger = succeeds(&case, "keys new --output three.key");
     assert_ne!(stranger, two);

@@ -67,7 +67,11 @@ pub fn recipients(place: &ArchivePlace, change: &Change) -> Result<Exit, Failure
         }
     };
     let keys = place.load()?;
-    manifest.check_keys(&keys).map_err(failed)?;
+    // The lock is held until the end; what another change wrote before it is not overwritten.
+    let _curator = super::upkeep::open(place)?;
+    if Manifest::read(&disk).map_err(failed)? != manifest {
+        return Err(Failure::failed("the recipients were changed meanwhile: try again"));
+    }
     manifest.recipients = usable_recipients(&Protection::Recipients(wanted)).map_err(failed)?;
     manifest.write(&mut disk, &keys).map_err(failed)?;
     output::remark(&format!(

@@ -71,8 +71,10 @@ fn read_key(text: &str) -> Result<VerifyingKey, Failure> {
     VerifyingKey::parse(text).or_else(in_file).ok_or_else(wrong)
 }
 
+/// A note ends with one line feed; tools that took it from JSON may have added or lost some.
 fn read_text(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path).map_err(|error| {
+    let text = fs::read_to_string(path).map(|text| format!("{}\n", text.trim_end()));
+    text.map_err(|error| {
         Failure::failed(format_args!("cannot read the checkpoint {}: {error}", path.display()))
     })
 }
