@@ -87,28 +87,18 @@ impl Chain {
         let (log, previous) = (Frontier::default(), Hash::new([0; 32]));
         let (taken, newest) = (BTreeSet::new(), None);
         let mut chain = Self { archive, signing, clock, log, previous, taken, newest };
-        for (segment, state) in list_segments(disk)? {
-            if state == SegmentState::Sealed {
-                let name = segment.sealed_name();
-                let file = disk.open_read(&name);
-                let file = file.map_err(|error| ArchiveError::io("read", &name, error))?;
-                if let Some(end) = chain.read_end(disk, &file) {
-                    chain.take(end);
-                }
+        let key = chain.signing.verifying_key();
+        each_end(disk, &key, |_, end| {
+            if end.checkpoint.origin == origin(archive) {
+                chain.take(end);
             }
-        }
+        })?;
         Ok(chain)
     }
 
     /// The newest checkpoint, a signed note.
     pub fn newest(&self) -> Option<&str> {
         self.newest.as_deref()
-    }
-
-    /// The checkpoint at the end of a file, if it is one of this archive.
-    fn read_end<D: Disk>(&self, disk: &D, file: &D::File) -> Option<End> {
-        let key = self.signing.verifying_key();
-        read_end(disk, file, &key).filter(|end| end.checkpoint.origin == origin(self.archive))
     }
 
     fn take(&mut self, end: End) {
@@ -122,9 +112,16 @@ impl Chain {
 
     /// Whether a file that still has its open name was sealed already and lacks only the other name.
     pub fn is_finished<D: Disk>(&self, disk: &D, file: &D::File, segment: SegmentId) -> bool {
-        let end = self.read_end(disk, file);
-        let own = end.filter(|end| end.checkpoint.segment.segment == segment.0);
-        own.is_some_and(|end| !self.taken.contains(&end.checkpoint.size))
+        self.finished(disk, file, segment).is_some()
+    }
+
+    /// The end of such a file.
+    fn finished<D: Disk>(&self, disk: &D, file: &D::File, segment: SegmentId) -> Option<End> {
+        read_end(disk, file, &self.signing.verifying_key()).filter(|end| {
+            end.checkpoint.origin == origin(self.archive)
+                && end.checkpoint.segment.segment == segment.0
+                && !self.taken.contains(&end.checkpoint.size)
+        })
     }
 
     /// Gives a file that is finished its name; false where it is not.
@@ -134,8 +131,7 @@ impl Chain {
         file: &D::File,
         segment: SegmentId,
     ) -> Result<bool, ArchiveError> {
-        let end = self.read_end(disk, file).filter(|_| self.is_finished(disk, file, segment));
-        let Some(end) = end else { return Ok(false) };
+        let Some(end) = self.finished(disk, file, segment) else { return Ok(false) };
         // Whoever wrote the footer may have been killed before its sync.
         let name = segment.open_name();
         disk.sync_data(file).map_err(|error| ArchiveError::io("seal", &name, error))?;
@@ -221,17 +217,29 @@ fn give_name<D: Disk>(disk: &mut D, segment: SegmentId) -> Result<(), ArchiveErr
 /// # Errors
 /// `NotInitialised`, `BadManifest`, `VersionUnknown`, `Io`.
 pub fn checkpoints<D: Disk>(disk: &D) -> Result<Vec<(SegmentId, String)>, ArchiveError> {
-    let key = Manifest::read(disk)?.verifying_key()?;
     let mut found = Vec::new();
+    let key = Manifest::read(disk)?.verifying_key()?;
+    each_end(disk, &key, |segment, end| found.push((segment, end.note)))?;
+    Ok(found)
+}
+
+/// Shows the end of each finished segment that `key` signed, one at a time.
+fn each_end<D: Disk>(
+    disk: &D,
+    key: &VerifyingKey,
+    mut show: impl FnMut(SegmentId, End),
+) -> Result<(), ArchiveError> {
     for (segment, state) in list_segments(disk)? {
         if state == SegmentState::Sealed {
             let name = segment.sealed_name();
             let file = disk.open_read(&name);
             let file = file.map_err(|error| ArchiveError::io("read", &name, error))?;
-            found.extend(read_end(disk, &file, &key).map(|end| (segment, end.note)));
+            if let Some(end) = read_end(disk, &file, key) {
+                show(segment, end);
+            }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// What a finished segment says of the chain.

@@ -10,12 +10,12 @@
 use std::io::{self, IoSlice};
 
 use super::SEGMENTS_DIR;
-use super::disk::{Disk, read_vec};
+use super::disk::{Disk, read_vec, remove_if_there};
 use super::error::{ArchiveError, SegmentFault};
-use super::footer::{Compacted, Footer, FooterParts, TRAILER_BYTES, TableEntry, decode_trailer};
+use super::footer::{Compacted, Footer, FooterParts, TRAILER_BYTES, TableEntry};
 use super::merkle::{Hash, leaf_hash, sha256};
 use super::open_segment::full_or_io;
-use super::scan::{check_entry, entry_bytes};
+use super::scan::{check_entry, entry_bytes, read_footer};
 use super::segment::{HEADER_BYTES, SegmentId};
 use super::signing::{SigningKey, VerifyingKey};
 use crate::base::CallId;
@@ -25,21 +25,6 @@ const CONTEXT: &str = "callspan compaction";
 /// The file that becomes a segment's successor.
 pub(super) fn successor_name(segment: SegmentId) -> String {
     format!("{SEGMENTS_DIR}/{:010}.compacting", segment.0)
-}
-
-/// The footer of a finished segment, read whole.
-pub(super) fn read_footer<D: Disk>(
-    disk: &D,
-    file: &D::File,
-    segment: SegmentId,
-) -> Result<Vec<u8>, ArchiveError> {
-    let io = |error| ArchiveError::io("read", &segment.sealed_name(), error);
-    let len_bytes = disk.len_bytes(file).map_err(io)?;
-    let start = len_bytes.saturating_sub(TRAILER_BYTES as u64);
-    let trailer = read_vec(disk, file, start, TRAILER_BYTES).map_err(io)?;
-    let (at, len) =
-        decode_trailer(&trailer, len_bytes).map_err(|fault| fault.at(segment, start))?;
-    read_vec(disk, file, at, usize::try_from(len).unwrap_or(usize::MAX)).map_err(io)
 }
 
 /// Writes the successor of a segment without the records that `is_dead` names: "Compact", steps 1–3.
@@ -125,12 +110,7 @@ fn append_footer(parts: &FooterParts<'_>, out: &mut Vec<u8>) -> Hash {
 
 /// A new file for the successor; what an earlier attempt left goes.
 fn create<D: Disk>(disk: &mut D, name: &str, needed: u64) -> Result<D::File, ArchiveError> {
-    match disk.remove(name) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(ArchiveError::io("compact", name, error));
-        }
-        _ => {}
-    }
+    remove_if_there(disk, name).map_err(|error| ArchiveError::io("compact", name, error))?;
     disk.create_preallocated(name, 0)
         .map_err(|error| full_or_io(disk, "compact", name, needed, error))
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::box_keys::BoxKeys;
 use super::chain::Clock;
-use super::compact::{read_footer, successor_name, take_place, write_successor};
+use super::compact::{successor_name, take_place, write_successor};
 use super::disk::{Disk, IndexPlace, read_vec};
 use super::error::ArchiveError;
 use super::footer::Footer;
@@ -26,7 +26,7 @@ use super::recipients::Identities;
 use super::record::{RecordHeader, record_span_bytes};
 use super::recover::{catch_up, list_segments};
 use super::rewrap::{Rewrap, Rewrapped, new_keys_name};
-use super::scan::{check_entry, entry_bytes, scan};
+use super::scan::{check_entry, entry_bytes, read_footer, scan};
 use super::segment::{SegmentId, SegmentState};
 use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, decode_slot};
 use super::tombstone_file::TombstoneFile;

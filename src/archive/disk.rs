@@ -150,6 +150,14 @@ pub fn is_full(error: &io::Error) -> bool {
     )
 }
 
+/// Removes a file that may not be there.
+pub(super) fn remove_if_there<D: Disk>(disk: &mut D, name: &str) -> io::Result<()> {
+    match disk.remove(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Reads exactly `len_bytes` bytes at `offset`, or fewer at the end of the file.
 pub(super) fn read_vec<D: Disk>(
     disk: &D,

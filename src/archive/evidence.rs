@@ -11,14 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, origin};
 use super::cipher::RecordKey;
-use super::compact::read_footer;
 use super::disk::Disk;
 use super::error::{ArchiveError, SegmentFault};
 use super::footer::{Footer, TableEntry};
 use super::merkle::{Hash, inclusion_proof, leaf_hash, verify_inclusion};
 use super::reader::OwnedRecord;
 use super::record::decode_record;
-use super::scan::{check_entry, entry_bytes};
+use super::scan::{check_entry, entry_bytes, read_footer};
 use super::secret::Secret;
 use super::segment::SegmentId;
 use super::signing::{VerifyingKey, open_note};

@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::box_keys::BoxKeys;
-use super::disk::{Disk, is_full, read_vec};
+use super::disk::{Disk, is_full, read_vec, remove_if_there};
 use super::error::ArchiveError;
 use super::index::Index;
 use super::recipients::{ArchiveRecipient, RECIPIENTS_MAX};
@@ -210,10 +210,7 @@ impl Manifest {
         text.push_str(SIGNATURE_PREFIX);
         text.push_str(&STANDARD.encode(signature));
         text.push('\n');
-        match disk.remove(MANIFEST_NEW_NAME) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-            _ => {}
-        }
+        remove_if_there(disk, MANIFEST_NEW_NAME).map_err(io)?;
         let file = disk.create_preallocated(MANIFEST_NEW_NAME, 0).map_err(io)?;
         match disk.write_at(&file, 0, &[IoSlice::new(text.as_bytes())]) {
             Err(error) if is_full(&error) => {

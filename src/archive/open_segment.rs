@@ -14,7 +14,7 @@ use std::io::{self, IoSlice};
 use super::SEGMENTS_DIR;
 use super::call_keys::{CallKeys, purpose_of};
 use super::chain::{Chain, Contents};
-use super::disk::{Disk, is_full};
+use super::disk::{Disk, is_full, remove_if_there};
 use super::error::ArchiveError;
 use super::footer::{TableEntry, encode_table, footer_room_bytes};
 use super::merkle::{Frontier, Hash, leaf_hash, sha256};
@@ -342,10 +342,7 @@ impl<F> OpenSegment<F> {
 /// Removes the files of a segment that holds nothing.
 pub(super) fn remove_segment<D: Disk>(disk: &mut D, id: SegmentId) -> Result<(), ArchiveError> {
     let io = |error| ArchiveError::io("remove", &id.open_name(), error);
-    match disk.remove(&id.keys_name()) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-        _ => {}
-    }
+    remove_if_there(disk, &id.keys_name()).map_err(io)?;
     disk.remove(&id.open_name()).map_err(io)?;
     disk.sync_dir(SEGMENTS_DIR).map_err(io)
 }

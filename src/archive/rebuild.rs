@@ -6,11 +6,10 @@
 //! Non-goals: sealing or repairing segments (see `recover`).
 //! Sources: docs/archive.md, "Rebuild the index".
 
-use std::io;
 use std::path::Path;
 
 use super::curator::{purge_erased, take_upkeep_lock};
-use super::disk::{Disk, IndexPlace};
+use super::disk::{Disk, IndexPlace, remove_if_there};
 use super::error::ArchiveError;
 use super::index::{Index, Query};
 use super::manifest::Manifest;
@@ -81,12 +80,7 @@ pub fn rebuild_index(path: &Path, box_key: Option<&BoxKey>) -> Result<Rebuilt, A
 fn remove_index<D: Disk>(disk: &mut D, name: &str) -> Result<(), ArchiveError> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let name = format!("{name}{suffix}");
-        match disk.remove(&name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(ArchiveError::io("remove", &name, error));
-            }
-            _ => {}
-        }
+        remove_if_there(disk, &name).map_err(|error| ArchiveError::io("remove", &name, error))?;
     }
     Ok(())
 }

@@ -223,20 +223,38 @@ pub(super) fn entry_bytes<D: Disk>(
         .map_err(|error| ArchiveError::io("read", &segment.sealed_name(), error))
 }
 
+/// The footer of a finished segment, read whole, and where it stands.
+fn read_footer_at<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    segment: SegmentId,
+) -> Result<(u64, Vec<u8>), ArchiveError> {
+    let io = |error| ArchiveError::io("read", &segment.sealed_name(), error);
+    let len_bytes = disk.len_bytes(file).map_err(io)?;
+    let start = len_bytes.saturating_sub(TRAILER_BYTES as u64);
+    let trailer = read_vec(disk, file, start, TRAILER_BYTES).map_err(io)?;
+    let (at, len) =
+        decode_trailer(&trailer, len_bytes).map_err(|fault| fault.at(segment, start))?;
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    Ok((at, read_vec(disk, file, at, len).map_err(io)?))
+}
+
+/// The footer of a finished segment, read whole.
+pub(super) fn read_footer<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    segment: SegmentId,
+) -> Result<Vec<u8>, ArchiveError> {
+    Ok(read_footer_at(disk, file, segment)?.1)
+}
+
 /// The table of a sealed segment and where its records end, read through `Disk`.
 pub(super) fn sealed_table<D: Disk>(
     disk: &D,
     file: &D::File,
     segment: SegmentId,
 ) -> Result<(Vec<TableEntry>, u64), ArchiveError> {
-    let io = |error| ArchiveError::io("read", &segment.sealed_name(), error);
-    let len_bytes = disk.len_bytes(file).map_err(io)?;
-    let start = len_bytes.saturating_sub(TRAILER_BYTES as u64);
-    let trailer = read_vec(disk, file, start, TRAILER_BYTES).map_err(io)?;
-    let (offset, footer_len) =
-        decode_trailer(&trailer, len_bytes).map_err(|fault| fault.at(segment, start))?;
-    let footer_len = usize::try_from(footer_len).unwrap_or(usize::MAX);
-    let footer = read_vec(disk, file, offset, footer_len).map_err(io)?;
+    let (offset, footer) = read_footer_at(disk, file, segment)?;
     let footer = Footer::decode(&footer).map_err(|fault| fault.at(segment, offset))?;
     Ok((footer.entries().collect(), footer.records_end))
 }

@@ -9,14 +9,14 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::checkpoint::{Checkpoint, origin};
-use super::compact::{is_genuine, read_footer, successor_name};
+use super::compact::{is_genuine, successor_name};
 use super::disk::{Disk, read_vec};
 use super::error::{ArchiveError, SegmentFault};
 use super::footer::{Footer, TRAILER_BYTES, TableEntry, decode_trailer};
 use super::merkle::{Frontier, Hash, leaf_hash, root, sha256};
 use super::record::{RecordHeader, StoredRecord, record_span_bytes};
 use super::rewrap::is_signed;
-use super::scan::{check_entry, check_header, entry_bytes};
+use super::scan::{check_entry, check_header, entry_bytes, read_footer};
 use super::segment::{HEADER_BYTES, SegmentId};
 use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, SlotState, decode_slot};
 use super::signing::{VerifyingKey, open_note};
