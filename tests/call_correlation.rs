@@ -9,7 +9,7 @@ mod common;
 
 use callspan::base::Channel::{Callee, Caller};
 use callspan::base::limits::{
-    CALLS_MAX, HOLD_TIMEOUT_MS, MEDIA_TIMEOUT_MS, NO_MEDIA_TIMEOUT_MS, RETRY_WAIT_MS,
+    CALLS_MAX, END_GRACE_MS, HOLD_TIMEOUT_MS, MEDIA_TIMEOUT_MS, NO_MEDIA_TIMEOUT_MS, RETRY_WAIT_MS,
     SETUP_TIMEOUT_MS,
 };
 use callspan::call::{Attributed, CallOrigin, EndReason};
@@ -42,9 +42,10 @@ fn own(places: &[&str]) -> Vec<String> {
 }
 
 #[track_caller]
-fn ended_once(tap: &Tap, ms: i64, reason: EndReason) {
+fn ended_once(tap: &mut Tap, ms: i64, reason: EndReason) {
     let ends: Vec<_> = tap.ended.iter().map(|facts| facts.ended).collect();
     assert_eq!(ends, [Some((at_ms(ms), reason))]);
+    tap.passes(ms + END_GRACE_MS);
     assert!(tap.claims.is_empty());
 }
 
@@ -148,7 +149,7 @@ fn the_bye_of_a_losing_branch_does_not_end_the_call() {
     tap.sees(990, &request("BYE", 2).in_dialog("carol"));
     assert!(tap.ended.is_empty());
     tap.sees(9_000, &request("BYE", 2).in_dialog("bob"));
-    ended_once(&tap, 9_000, EndReason::Bye);
+    ended_once(&mut tap, 9_000, EndReason::Bye);
 }
 
 #[test]
@@ -259,7 +260,7 @@ fn a_cancelled_invite_ends_as_cancel_at_its_487() {
     tap.waits(3_100 + RETRY_WAIT_MS - 1, None);
     assert!(tap.ended.is_empty());
     tap.waits(3_100 + RETRY_WAIT_MS, None);
-    ended_once(&tap, 3_100, EndReason::Cancel);
+    ended_once(&mut tap, 3_100, EndReason::Cancel);
     assert_eq!((tap.ended[0].status_code, tap.ended[0].answered_at), (Some(487), None));
 }
 
@@ -272,7 +273,7 @@ fn a_cancel_that_crosses_the_200_does_not_cancel() {
     tap.sees(3_050, &response(481, "CANCEL", 1, "bob"));
     media_is(&tap, &[ALICE], &[BOB]);
     tap.sees(3_100, &request("BYE", 2).in_dialog("bob"));
-    ended_once(&tap, 3_100, EndReason::Bye);
+    ended_once(&mut tap, 3_100, EndReason::Bye);
 }
 
 #[test]
@@ -282,7 +283,7 @@ fn a_rejected_call_ends_at_its_rejection() {
     tap.sees(700, &response(486, "INVITE", 1, "bob"));
     tap.sees(710, &request("ACK", 1).in_dialog("bob"));
     tap.waits(700 + RETRY_WAIT_MS, None);
-    ended_once(&tap, 700, EndReason::Rejected);
+    ended_once(&mut tap, 700, EndReason::Rejected);
     assert_eq!(tap.ended[0].status_code, Some(486));
 }
 
@@ -307,7 +308,7 @@ fn either_side_may_hang_up() {
     for bye in [bye.clone(), bye.sent_by_callee()] {
         let mut tap = talking();
         tap.sees(8_000, &bye);
-        ended_once(&tap, 8_000, EndReason::Bye);
+        ended_once(&mut tap, 8_000, EndReason::Bye);
     }
 }
 
@@ -317,7 +318,7 @@ fn a_call_without_bye_ends_exactly_at_the_media_limit() {
     tap.waits(30_000 + MEDIA_TIMEOUT_MS - 1, Some(30_000));
     assert!(tap.ended.is_empty());
     tap.waits(30_000 + MEDIA_TIMEOUT_MS, Some(30_000));
-    ended_once(&tap, 30_000, EndReason::Timeout);
+    ended_once(&mut tap, 30_000, EndReason::Timeout);
 }
 
 #[test]
@@ -328,7 +329,7 @@ fn a_call_on_hold_ends_exactly_at_the_hold_limit() {
     tap.waits(5_000 + HOLD_TIMEOUT_MS - 1, Some(4_000));
     assert!(tap.ended.is_empty());
     tap.waits(5_000 + HOLD_TIMEOUT_MS, Some(4_000));
-    ended_once(&tap, 4_000, EndReason::Timeout);
+    ended_once(&mut tap, 4_000, EndReason::Timeout);
 }
 
 #[test]
@@ -337,7 +338,7 @@ fn a_call_whose_media_never_came_ends_exactly_at_its_limit() {
     tap.waits(2_000 + NO_MEDIA_TIMEOUT_MS - 1, None);
     assert!(tap.ended.is_empty());
     tap.waits(2_000 + NO_MEDIA_TIMEOUT_MS, None);
-    ended_once(&tap, 2_000, EndReason::Timeout);
+    ended_once(&mut tap, 2_000, EndReason::Timeout);
 }
 
 #[test]
@@ -347,7 +348,7 @@ fn an_invite_without_any_answer_ends_exactly_at_its_limit() {
     tap.waits(SETUP_TIMEOUT_MS - 1, None);
     assert!(tap.ended.is_empty());
     tap.waits(SETUP_TIMEOUT_MS, None);
-    ended_once(&tap, 0, EndReason::Timeout);
+    ended_once(&mut tap, 0, EndReason::Timeout);
 }
 
 #[test]
@@ -365,10 +366,10 @@ fn retransmissions_change_nothing() {
     for (message, ms) in messages.iter().zip((0..).step_by(1_000)) {
         tap.sees(ms, message);
         let events = tap.events;
-        tap.sees(ms + 500, message);
+        tap.sees(ms + END_GRACE_MS - 1, message);
         assert_eq!(tap.events, events, "message at {ms} ms");
     }
-    ended_once(&tap, 6_000, EndReason::Bye);
+    ended_once(&mut tap, 6_000, EndReason::Bye);
 }
 
 #[test]
@@ -400,7 +401,7 @@ fn a_call_that_is_only_seen_from_its_answer_on_is_mid_call() {
     assert_eq!(tap.audio_of(Callee), [BOB]);
     assert_eq!(tap.answered[0].origin, CallOrigin::MidCall);
     tap.sees(5_000, &request("BYE", 2).in_dialog("bob"));
-    ended_once(&tap, 5_000, EndReason::Bye);
+    ended_once(&mut tap, 5_000, EndReason::Bye);
 }
 
 #[test]
@@ -429,5 +430,39 @@ fn an_invite_beyond_the_limit_finds_no_room() {
 fn a_stop_truncates_what_goes_on() {
     let mut tap = talking();
     tap.stops(4_000);
-    ended_once(&tap, 4_000, EndReason::Shutdown);
+    ended_once(&mut tap, 4_000, EndReason::Shutdown);
+}
+
+#[test]
+fn after_its_bye_a_call_keeps_its_addresses_for_packets_that_are_late() {
+    let mut tap = talking();
+    tap.sees(8_000, &request("BYE", 9).in_dialog("bob"));
+    tap.passes(8_000 + END_GRACE_MS - 1);
+    media_is(&tap, &[ALICE], &[BOB]);
+    tap.passes(8_000 + END_GRACE_MS);
+    ended_once(&mut tap, 8_000, EndReason::Bye);
+}
+
+#[test]
+fn a_call_that_ended_gives_way_to_the_next_that_announces_its_address() {
+    let mut tap = talking();
+    tap.sees(8_000, &request("BYE", 9).in_dialog("bob"));
+    tap.sees(8_010, &request("INVITE", 1).of_call("other").with(sdp(BOB)));
+    let claims: Vec<_> = tap.claims_told.iter().rev().take(2).rev().cloned().collect();
+    let (old, new) = (tap.opened[0], tap.opened[1]);
+    assert_eq!(claims[0], (old, Vec::new()), "the old call lets go first");
+    assert_eq!((claims[1].0, claims[1].1.is_empty()), (new, false));
+    let told = tap.claims_told.len();
+    tap.passes(60_000);
+    assert_eq!(tap.claims_told.len(), told, "once");
+}
+
+#[test]
+fn a_bye_told_again_neither_ends_the_call_again_nor_makes_it_wait_longer() {
+    let mut tap = talking();
+    let bye = request("BYE", 9).in_dialog("bob");
+    tap.sees(8_000, &bye);
+    tap.sees(8_150, &bye);
+    tap.passes(8_000 + END_GRACE_MS);
+    ended_once(&mut tap, 8_000, EndReason::Bye);
 }

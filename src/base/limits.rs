@@ -167,6 +167,11 @@ pub const NO_MEDIA_TIMEOUT_MS: i64 = 1_800_000;
 /// 488, another branch of a fork); without that it ends as `rejected`, at the rejection.
 pub const RETRY_WAIT_MS: i64 = 5_000;
 
+/// How long after its BYE a call still takes packets that were captured late: a BYE goes another way
+/// than the sound before it. It is shorter than the hold of the timeline, so that no slot beyond the
+/// BYE is ever written.
+pub const END_GRACE_MS: i64 = 200;
+
 /// How long an ended call's Call-ID is remembered: retransmissions go on for 64 × T1 = 32 s (RFC
 /// 3261 §17.1.1.2) and must not open the call again.
 pub const ENDED_CALL_MS: i64 = 33_000;

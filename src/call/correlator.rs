@@ -16,6 +16,7 @@
 
 use super::dialog::{Branch, Carrier, OpenOffer};
 use super::event::{CallEvent, CallFacts, CallOrigin, EndReason, Party};
+use super::lingering::{self, Lingering};
 use super::media_description::MediaDescription;
 use super::table::{Call, CallTable, Cancelled, Phase};
 use crate::base::{CallIndex, Channel, PacketTime};
@@ -27,6 +28,7 @@ use crate::sip::{Message, Method, NameAddr, Sdp, StartLine};
 pub struct Correlator {
     pub(super) table: CallTable,
     pub(super) events: Vec<CallEvent>,
+    lingering: Lingering,
 }
 
 /// What became of a message.
@@ -43,6 +45,7 @@ pub enum Attributed {
 impl Correlator {
     /// Takes one SIP message that passed the tap at `now`.
     pub fn on_message(&mut self, now: PacketTime, message: &Message<'_>) -> Attributed {
+        self.let_go(now);
         let index = match self.find_or_open(now, message) {
             Attributed::Call(index) => index,
             other => return other,
@@ -50,14 +53,39 @@ impl Correlator {
         let Some(call) = self.table.get_mut(index) else { return Attributed::NoCall };
         call.last_sip = now;
         let events = &mut self.events;
+        let told = events.len();
         match message.start() {
             StartLine::Request { method, .. } => on_request(events, call, now, method, message),
             StartLine::Response { status, .. } => on_response(events, call, now, status, message),
         }
         if call.is_live() {
             publish(events, call, now);
+        } else if !call.claims.is_empty() {
+            self.lingering.add(now, index, std::mem::take(&mut call.claims));
         }
+        self.give_way(now, told);
         Attributed::Call(index)
+    }
+
+    /// Time goes on: calls that ended let go of their addresses. Cheap when called often.
+    pub fn let_go(&mut self, now: PacketTime) {
+        while let Some((call, time)) = self.lingering.take_due(now) {
+            self.events.push(CallEvent::Claims { call, claims: Vec::new(), time });
+        }
+    }
+
+    /// Whoever has an address that events since `told` announce lets go of it before that.
+    fn give_way(&mut self, now: PacketTime, told: usize) {
+        let announced = self.events.iter().skip(told).filter_map(|event| match event {
+            CallEvent::Claims { claims, .. } => Some(claims.as_slice()),
+            _ => None,
+        });
+        let gone: Vec<CallIndex> =
+            announced.flat_map(|claims| self.lingering.give_way(claims)).collect();
+        for call in gone {
+            let let_go = CallEvent::Claims { call, claims: Vec::new(), time: now };
+            self.events.insert(told, let_go);
+        }
     }
 
     /// Takes the events since the last call, in order.
@@ -314,7 +342,8 @@ fn answer(events: &mut Vec<CallEvent>, call: &mut Call, now: PacketTime, callee_
 /// A call that timed out is recorded to the end of its last packet, which lasts this long.
 const LAST_PACKET_MS: i64 = 20;
 
-/// Ends a call at `at`, which may lie before `now` (a timeout ends with the last media).
+/// Ends a call at `at`, which may lie before `now` (a timeout ends with the last media). After a BYE
+/// the claims stay for a while, and the media is final only then: see `lingering`.
 pub(super) fn end(
     events: &mut Vec<CallEvent>,
     call: &mut Call,
@@ -328,7 +357,13 @@ pub(super) fn end(
     events.push(CallEvent::Ended { call: index, facts: Box::new(call.facts.clone()) });
     let last_packet_ms = if reason == EndReason::Timeout { LAST_PACKET_MS } else { 0 };
     let control = Control::Ended { at_ns: at.plus_ms(last_packet_ms).ns() };
+    if reason == EndReason::Bye {
+        let time = lingering::until(now);
+        events.push(CallEvent::Control { call: index, time, control });
+        return;
+    }
     events.push(CallEvent::Control { call: index, time: now, control });
+    call.claims.clear();
     events.push(CallEvent::Claims { call: index, claims: Vec::new(), time: now });
 }
 

@@ -10,6 +10,7 @@ mod correlator;
 mod dialog;
 mod event;
 mod expiry;
+mod lingering;
 mod media_description;
 pub mod summary;
 mod table;

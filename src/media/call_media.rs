@@ -14,7 +14,9 @@ use super::settings::{MediaSettings, MediaSink, StartAt, Store};
 use super::stream::{Extended, Stream, StreamKey, Timed};
 use super::track::{SLOT_MS, Track};
 use super::voice::Voice;
-use crate::base::limits::{EARLY_MEDIA_BYTES_MAX, GAPS_PER_CALL_MAX, STREAMS_PER_CALL_MAX};
+use crate::base::limits::{
+    EARLY_MEDIA_BYTES_MAX, END_GRACE_MS, GAPS_PER_CALL_MAX, STREAMS_PER_CALL_MAX,
+};
 use crate::base::time::NS_PER_MS;
 use crate::base::{Channel, EntryKind, PacketEntry, PacketTime, Reader};
 use crate::rtp::header::RtpView;
@@ -23,6 +25,8 @@ use crate::rtp::telephone_event::{Marker, TelephoneEvent};
 
 /// Network jitter that a packet may have and still find its slot, beside the reorder window.
 const JITTER_MS: i64 = 250;
+const _: () =
+    assert!(END_GRACE_MS < JITTER_MS, "no slot beyond the BYE is handed out before the end");
 
 /// A stream of another address takes a channel over after the one before was silent so long.
 const TAKEOVER_MS: i64 = 60;

@@ -113,6 +113,8 @@ impl Signalling {
 
     /// Time goes on: ends what is due. Cheap when called often.
     pub fn tick(&mut self, now: PacketTime, updates: &mut Vec<TableUpdate>) {
+        self.correlator.let_go(now);
+        self.drain(updates);
         if now.ms_since(self.last_tick) >= TICK_MS {
             // Only whole ticks count, so that the outcome does not depend on who calls when.
             let ticks = now.ns().div_euclid(TICK_MS * 1_000_000);
@@ -128,7 +130,9 @@ impl Signalling {
     /// The end of the input: every timer is due.
     pub fn drain_timers(&mut self, updates: &mut Vec<TableUpdate>) {
         // One short of the end, since only what lies before a producer's progress is taken.
-        self.expire(PacketTime::MAX.plus_ns(-1), updates);
+        let end = PacketTime::MAX.plus_ns(-1);
+        self.correlator.let_go(end);
+        self.expire(end, updates);
         self.finish();
     }
 

@@ -96,7 +96,7 @@ impl CallWork {
         self.collect(slot);
         let mut sink = BatchSink::new(slot.id, archive);
         if load == Load::Overload {
-            self.put_aside(pool, &mut sink);
+            self.put_aside(safe, pool, &mut sink);
             return Visited::Aside;
         }
         if self.spill == Spill::Pending {
@@ -174,7 +174,7 @@ impl CallWork {
     }
 
     /// Overload: packets and controls go into the archive as they are, in order.
-    fn put_aside(&mut self, pool: &BlockPool, sink: &mut BatchSink<'_>) {
+    fn put_aside(&mut self, safe: PacketTime, pool: &BlockPool, sink: &mut BatchSink<'_>) {
         if self.spill == Spill::None {
             sink.spill_control(self.media.now(), &self.media.resume_point());
             self.spill = Spill::Pending;
@@ -184,6 +184,10 @@ impl CallWork {
             let packet_time = ring.map(|(_, time)| time);
             match self.controls.front() {
                 Some((time, _)) if packet_time.is_none_or(|packet| *time <= packet) => {
+                    // The end after a BYE lies ahead, and packets before it may still come.
+                    if *time >= safe {
+                        break;
+                    }
                     if let Some((time, control)) = self.controls.pop_front() {
                         sink.spill_control(time, &control);
                     }

@@ -111,6 +111,8 @@ pub struct Tap {
     pub answered: Vec<CallFacts>,
     /// Claims as they are.
     pub claims: Vec<Claim>,
+    /// All that was told of claims, in order.
+    pub claims_told: Vec<(CallIndex, Vec<Claim>)>,
     /// The plan as it is.
     pub plan: MediaPlan,
     /// Events so far.
@@ -133,6 +135,12 @@ impl Tap {
         self.collect();
     }
 
+    /// Time goes on until `ms`.
+    pub fn passes(&mut self, ms: i64) {
+        self.correlator.let_go(at_ms(ms));
+        self.collect();
+    }
+
     /// callspan stops.
     pub fn stops(&mut self, ms: i64) {
         self.correlator.shut_down(at_ms(ms));
@@ -144,7 +152,10 @@ impl Tap {
             self.events += 1;
             match event {
                 CallEvent::Opened { call, .. } => self.opened.push(call),
-                CallEvent::Claims { claims, .. } => self.claims = claims,
+                CallEvent::Claims { call, claims, .. } => {
+                    self.claims_told.push((call, claims.clone()));
+                    self.claims = claims;
+                }
                 CallEvent::Control { control: Control::Plan(plan), .. } => self.plan = plan,
                 CallEvent::Control { .. } => {}
                 CallEvent::Changed { facts, .. } => self.answered.push(*facts),
