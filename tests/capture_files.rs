@@ -286,8 +286,8 @@ fn what_is_no_capture_is_told_with_a_hint() {
         assert!(matches!(error, CaptureError::NotACapture { .. }), "{error}");
         error.to_string()
     };
-    assert!(hint(b"").ends_with("is not a capture file: it is empty"));
-    assert!(hint(b"abc").ends_with("it is too short"));
+    assert!(hint(b"").ends_with("is not a capture file: it is empty; was it copied whole?"));
+    assert!(hint(b"abc").ends_with("it is too short; was it copied whole?"));
     assert!(hint(b"INVITE sip:a@b SIP/2.0").ends_with("neither a pcap nor a pcapng header"));
     assert!(hint(b"\xfd7zXZ\0\0").contains("unxz"));
     assert!(hint(&gzip(&gzip(b"anything"))).contains("packed twice"));

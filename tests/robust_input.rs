@@ -188,10 +188,10 @@ fn a_replay_that_was_killed_leaves_truncated_calls_and_an_archive_that_goes_on()
     let mut pipe = child.stdin.take().expect("a pipe");
     pipe.write_all(&whole[..whole.len() / 2]).expect("it reads");
     let audible = || {
-        let size = |name: &str| std::fs::metadata(case.path(name)).map_or(0, |file| file.len());
-        (case.calls().len() == 40 && size("calls/segments/0000000001.open") > 0).then_some(())
+        let calls = case.calls();
+        (calls.len() == 40 && calls.iter().all(|call| call["verdict"] == "both")).then_some(())
     };
-    until("all calls in the archive", audible);
+    until("sound of all calls in the archive", audible);
     signal(&child, Signal::SIGKILL);
     drop(pipe);
     assert_eq!(wait(child).status, None, "killed");
@@ -203,7 +203,13 @@ fn a_replay_that_was_killed_leaves_truncated_calls_and_an_archive_that_goes_on()
     assert_eq!(after.len(), 41);
     let truncated: Vec<_> = after.iter().filter(|call| call["state"] == "truncated").collect();
     assert_eq!(truncated.len(), 40, "{after:?}");
-    assert_eq!(truncated[0]["end_reason"], "shutdown");
+    for call in truncated {
+        assert_eq!((&call["end_reason"], &call["verdict"]), (&"shutdown".into(), &"both".into()));
+        assert_eq!(call["recording"]["state"], "stored", "{call}");
+        assert!(call["notes"][0].as_str().is_some_and(|note| note.contains("killed")), "{call}");
+        assert_eq!(call["streams"].as_array().map(Vec::len), Some(2), "{call}");
+        assert!(call["ended_at"].as_str() > call["answered_at"].as_str(), "{call}");
+    }
     for call in before {
         assert_eq!(case.run(["show", call["id"].as_str().expect("an id")]).status, Some(0));
     }

@@ -6,19 +6,17 @@
 //! Non-goals: where frames come from (see `replay`, `capture`).
 //! Sources: none.
 
+use super::recovered::truncate_ongoing;
 use super::resources;
 use super::watch::Watch;
-use crate::archive::{
-    Archive, ArchiveError, BoxKey, DiskOs, Manifest, RecordKind, Recovered, Writer, WriterOptions,
-};
+use crate::archive::{Archive, ArchiveError, BoxKey, DiskOs, Manifest, Writer, WriterOptions};
 use crate::base::limits::{BLOCKS_MAX, CALLS_MAX};
-use crate::base::{CallId, OutcomeCounts, RingIndex};
+use crate::base::{OutcomeCounts, RingIndex};
 use crate::call::EndReason;
-use crate::call::summary::{CallSummary, RecordingSummary};
 use crate::cli::options::{Band, Start, Store};
 use crate::cli::report::UnclaimedFlow;
 use crate::cli::{RunError, RunOptions, RunReport};
-use crate::media::{self, MediaSettings, SLOTS_PER_S, VoiceSettings};
+use crate::media::{self, MediaSettings, VoiceSettings};
 use crate::ops::clock;
 use crate::work::orphans;
 use crate::work::outbox::{Outbox, WhenFull};
@@ -27,7 +25,7 @@ use crate::work::queue::{BlockPool, Progress};
 use crate::work::ready::Ready;
 use crate::work::signalling::{Joined, KnownIds, Signalling};
 use crate::work::stats::{Figure, FrontStats, Room, Stats};
-use crate::work::writer::{ArchiveSender, ArchiveThread};
+use crate::work::writer::ArchiveThread;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -273,52 +271,6 @@ fn known_ids(path: &Path, box_key: &BoxKey) -> Result<KnownIds, ArchiveError> {
     // A read that fails says "not known": the worst that follows is two calls under one id, and
     // only if both began in the same nanosecond with the same Call-ID.
     Ok(Box::new(move |id| archive.exists(id).unwrap_or(false)))
-}
-
-/// Calls that were going on when an earlier process was killed are truncated; what they have of
-/// audio is theirs.
-fn truncate_ongoing(path: &Path, box_key: &BoxKey, archive: &ArchiveSender, recovered: &Recovered) {
-    let reader = Archive::open(path, Some(box_key)).ok();
-    for found in &recovered.segments {
-        tracing::warn!(
-            segment = found.segment.0,
-            records_kept = found.kept_records,
-            bytes_cut = found.cut_bytes,
-            records_damaged = found.damaged.len(),
-            "an earlier process ended early: its open segment was sealed"
-        );
-    }
-    for segment in &recovered.unreadable {
-        tracing::error!(
-            segment = segment.0,
-            "a segment cannot be read and is left as it is: run `callspan verify`"
-        );
-    }
-    for call in &recovered.ongoing {
-        if let Ok(mut summary) = serde_json::from_str::<CallSummary>(&call.summary_json) {
-            summary.state = "truncated".into();
-            summary.end_reason = Some(EndReason::Shutdown.label().into());
-            if let Some(reader) = &reader {
-                summary.recording = recording_of(reader, call.id, &summary);
-            }
-            archive.append_json(call.id, RecordKind::Summary, &summary);
-        }
-    }
-}
-
-/// What the archive holds of a call that has no final summary. Second 0 is the answer, unless the
-/// call was recorded from its first media, which only the final summary would have told.
-fn recording_of(archive: &Archive, id: CallId, summary: &CallSummary) -> RecordingSummary {
-    let (slots, bytes) = archive.audio_extent(id).unwrap_or_default();
-    let seconds = f64::from(slots) / f64::from(SLOTS_PER_S);
-    let state = "none".into();
-    let mut recording = RecordingSummary { state, seconds, bytes, ..RecordingSummary::default() };
-    if recording.bytes > 0 {
-        recording.state = "stored".into();
-        recording.channels = 2;
-        recording.started_at.clone_from(&summary.answered_at);
-    }
-    recording
 }
 
 fn unclaimed((flow, reason): (orphans::UnclaimedFlow, &'static str)) -> UnclaimedFlow {

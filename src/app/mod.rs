@@ -7,6 +7,7 @@
 
 mod capture;
 mod engine;
+mod recovered;
 mod replay;
 mod resources;
 mod watch;

@@ -56,7 +56,7 @@ pub enum ArchiveError {
         free: u64,
     },
     /// A file operation failed.
-    #[error("cannot {op} {name}: {source}")]
+    #[error("cannot {op} {name} of the archive: {source}{}", advice(source))]
     Io {
         /// What was tried, as a verb.
         op: &'static str,
@@ -219,6 +219,15 @@ pub enum ArchiveError {
         /// Which call.
         call: CallId,
     },
+}
+
+/// What to do about a file operation that failed, where that is known.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "; run callspan as the user that owns the archive",
+        io::ErrorKind::ReadOnlyFilesystem => "; mount it for writing",
+        _ => "",
+    }
 }
 
 impl ArchiveError {

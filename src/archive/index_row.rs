@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::error::ArchiveError;
 use crate::base::CallId;
+use crate::base::rfc3339::parse_ns;
 
 /// A row of the index, from one CallOpened or Summary record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +103,7 @@ impl CallRow {
         let json = std::str::from_utf8(body).map_err(|error| bad(error.to_string()))?;
         let fields: Searchable =
             serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
-        let started_ns = time_ns(&fields.started_at)
+        let started_ns = parse_ns(&fields.started_at)
             .ok_or_else(|| bad("started_at is no RFC 3339 time".to_owned()))?;
         Ok(Self {
             call,
@@ -132,24 +133,19 @@ impl Searchable {
             let zero = self.recording.started_at.as_deref().or(self.answered_at.as_deref());
             #[allow(clippy::cast_possible_truncation, reason = "a cast of a float saturates")]
             let sound_ns = (self.recording.seconds.max(0.0) * 1e9) as i64;
-            zero.and_then(time_ns).unwrap_or(started_ns).saturating_add(sound_ns)
+            zero.and_then(parse_ns).unwrap_or(started_ns).saturating_add(sound_ns)
         };
-        Some(self.ended_at.as_deref().and_then(time_ns).unwrap_or_else(last_known))
+        Some(self.ended_at.as_deref().and_then(parse_ns).unwrap_or_else(last_known))
     }
 
     fn duration_ms(&self) -> Option<i64> {
-        let ended_ns = self.ended_at.as_deref().and_then(time_ns);
+        let ended_ns = self.ended_at.as_deref().and_then(parse_ns);
         // The answer of a call that was joined while it went on was never seen.
         let joined = (self.origin != "invite").then_some(self.recording.started_at.as_deref());
         let answered = self.answered_at.as_deref().or(joined.flatten());
-        let length_ns = ended_ns?.checked_sub(answered.and_then(time_ns)?)?;
+        let length_ns = ended_ns?.checked_sub(answered.and_then(parse_ns)?)?;
         Some(length_ns.max(0) / 1_000_000)
     }
-}
-
-fn time_ns(text: &str) -> Option<i64> {
-    let time: jiff::Timestamp = text.parse().ok()?;
-    i64::try_from(time.as_nanosecond()).ok()
 }
 
 /// A MOS in thousandths, so that it can be compared without rounding.

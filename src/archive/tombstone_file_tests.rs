@@ -187,7 +187,10 @@ fn damage_is_an_error_with_its_line_and_another_writer_is_noticed() {
     append(&mut load(&disk), &disk, 3).expect("room");
     for _ in 0..2 {
         let error = append(&mut stale, &disk, 4).expect_err("changed").to_string();
-        assert_eq!(error, "cannot write tombstones: another process changed it meanwhile");
+        assert_eq!(
+            error,
+            "cannot write tombstones of the archive: another process changed it meanwhile"
+        );
     }
     assert_eq!(erased(&load(&disk)), [1, 2, 3], "theirs is not lost");
     let empty = DiskSim::new();

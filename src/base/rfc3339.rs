@@ -2,7 +2,7 @@
 //!
 //! Purpose: one spelling of a time for summaries, tables and tags: `2026-11-24T02:57:36.123456+00:00`.
 //! Invariants: every `i64` has a text of 32 characters (35 with nanoseconds); the text never depends
-//! on the machine's zone; only what is written here is read here.
+//! on the machine's zone.
 //! Non-goals: parsing what people type (see `cli::when`), leap seconds (the epoch has none).
 //! Sources: RFC 3339 §5.6; the proleptic Gregorian calendar in 400-year cycles from 1 March.
 
@@ -33,9 +33,15 @@ pub fn format_utc_ns(ns: i64) -> String {
 /// The time that [`format_utc_ns`] wrote; `None` for any other spelling, even of the same time.
 #[must_use]
 pub fn parse_utc_ns(text: &str) -> Option<i64> {
-    let time: jiff::Timestamp = text.parse().ok()?;
-    let ns = i64::try_from(time.as_nanosecond()).ok()?;
+    let ns = parse_ns(text)?;
     (format_utc_ns(ns) == text).then_some(ns)
+}
+
+/// The time that `text` names in any spelling of RFC 3339.
+#[must_use]
+pub fn parse_ns(text: &str) -> Option<i64> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    i64::try_from(time.as_nanosecond()).ok()
 }
 
 /// Year, month (1–12) and day (1–31) of the `days`-th day after 1970-01-01.

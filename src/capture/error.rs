@@ -6,7 +6,7 @@
 //! Sources: packet(7) for what the kernel refuses.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How the process should end after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,11 @@ pub enum ErrorClass {
     Incomplete,
 }
 
+/// A capture as people call it.
+fn named(path: &Path) -> String {
+    if path.as_os_str() == "-" { "standard input".into() } else { path.display().to_string() }
+}
+
 /// Why a capture could not begin, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
@@ -30,7 +35,7 @@ pub enum CaptureError {
         path: PathBuf,
     },
     /// The file is there but holds no capture.
-    #[error("{} is not a capture file: {hint}", path.display())]
+    #[error("{} is not a capture file: {hint}", named(path))]
     NotACapture {
         /// As it was named.
         path: PathBuf,
@@ -40,7 +45,8 @@ pub enum CaptureError {
     /// The file ends inside a record.
     #[error(
         "{} is cut off at byte {offset}: everything before that was read; copy the file again, or \
-         stop what writes it before replaying", path.display()
+         stop what writes it before replaying",
+        named(path)
     )]
     Truncated {
         /// As it was named.
@@ -51,7 +57,8 @@ pub enum CaptureError {
     /// The file contradicts itself.
     #[error(
         "{} is damaged at byte {offset} ({what}): everything before that was read; copy the file \
-         again", path.display()
+         again",
+        named(path)
     )]
     Damaged {
         /// As it was named.

@@ -386,7 +386,11 @@ impl Filters {
 fn recognise(input: &mut Input) -> Result<Result<Reader, &'static str>, ReadFault> {
     let window = input.window();
     let Some(magic) = window.first_chunk::<4>().copied() else {
-        return Ok(Err(if window.is_empty() { "it is empty" } else { "it is too short" }));
+        return Ok(Err(if window.is_empty() {
+            "it is empty; was it copied whole?"
+        } else {
+            "it is too short; was it copied whole?"
+        }));
     };
     if magic == SECTION_HEADER {
         return Ok(Ok(Reader::Pcapng(PcapngReader::default())));

@@ -98,7 +98,7 @@ fn slots_of(store: &Store, call: &FoundCall) -> Result<Vec<SlotPair>, Failure> {
 fn all_slots(call: &CallSummary, mut slots: Vec<SlotPair>, kept: &[Vec<u8>]) -> Vec<SlotPair> {
     if !kept.is_empty() {
         let have: BTreeSet<u64> = slots.iter().map(|slot| slot.index).collect();
-        let rendered = render_raw(kept, render_settings(call), None);
+        let rendered = render_raw(kept, render_settings(call));
         let missing = rendered.slots.into_iter().filter(|slot| !have.contains(&u64::from(slot.0)));
         slots.extend(missing.map(|(index, caller, callee)| SlotPair {
             index: u64::from(index),

@@ -533,6 +533,16 @@ impl CallMedia {
         work(stream, &mut surface);
     }
 
+    /// Parties of whom something is recorded.
+    #[must_use]
+    pub fn parties_recorded(&self) -> usize {
+        if self.recorded == Recorded::Nothing {
+            return 0;
+        }
+        let heard = |channel: &&Channel| self.streams.iter().any(|it| it.key.channel == **channel);
+        Channel::BOTH.iter().filter(heard).count()
+    }
+
     /// What is told of the call; final once it [`is_ended`](Self::is_ended).
     #[must_use]
     pub fn report(&self) -> MediaReport {

@@ -371,7 +371,7 @@ impl Placer {
         let late = surface.track.write(position, &self.out);
         let track_hz = surface.track.rate_hz();
         if late > 0 {
-            let from_ns = samples_to_ns(position, track_hz);
+            let from_ns = samples_to_ns(position.max(0), track_hz);
             let late_ns = samples_to_ns(i64::try_from(late).unwrap_or(0), track_hz);
             note(surface, from_ns, from_ns.saturating_add(late_ns), GapReason::Late);
         }
@@ -413,7 +413,7 @@ impl Placer {
             let at_ns = slot.saturating_mul(SLOT_NS);
             if slot < surface.track.first_slot() {
                 note(surface, at_ns, at_ns.saturating_add(SLOT_NS), GapReason::Late);
-                return 1;
+                return u64::from(slot >= 0);
             }
         }
         0

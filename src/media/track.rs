@@ -93,11 +93,13 @@ impl Track {
         self.rate_hz = rate_hz;
     }
 
-    /// Writes samples from a position on; returns how many came too late to be written.
+    /// Writes samples from a position on; returns how many came too late to be written. What lies
+    /// before second 0 is not of the recording, and so not late.
     pub fn write(&mut self, position: i64, samples: &[i16]) -> usize {
         let len = self.slot_samples();
         let late = usize::try_from(self.first_sample().saturating_sub(position)).unwrap_or(0);
         let late = late.min(samples.len());
+        let before = usize::try_from(position.saturating_neg()).unwrap_or(0);
         let mut rest = samples.get(late..).unwrap_or_default();
         let start = position.max(self.first_sample()).saturating_sub(self.first_sample());
         let mut at = usize::try_from(start).unwrap_or(usize::MAX);
@@ -111,7 +113,7 @@ impl Track {
             rest = later;
             at = at.saturating_add(count);
         }
-        late
+        late.saturating_sub(before)
     }
 
     /// Puts an Opus packet into a slot; false when it came too late or the slot is taken.
@@ -180,6 +182,15 @@ mod tests {
         let second = track.take_slot();
         assert_eq!(&second.pcm[..11], &[7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 0]);
         assert_eq!(track.take_slot(), Slot::default());
+    }
+
+    #[test]
+    fn what_lies_before_second_0_is_not_late() {
+        let mut track = Track::new(8_000);
+        assert_eq!(track.write(-160, &[7; 160]), 0);
+        assert_eq!(track.write(-10, &[7; 20]), 0);
+        assert_eq!(track.take_slot().written, (0, 10));
+        assert_eq!(track.write(-10, &[7; 20]), 10, "of the recording, and handed out");
     }
 
     #[test]

@@ -170,12 +170,12 @@ impl CallSlot {
         self.controls.pop()
     }
 
-    /// Leaves the final facts for whoever finishes the call.
+    /// Leaves what SIP has told for whoever visits the call next; the final facts are the last.
     pub fn leave_facts(&self, facts: Box<CallFacts>) {
         self.facts.store(Some(facts));
     }
 
-    /// Takes the final facts.
+    /// Takes facts that are newer than those taken before.
     pub fn take_facts(&self) -> Option<Box<CallFacts>> {
         self.facts.take()
     }

@@ -27,15 +27,10 @@ impl MediaSink for Rendered {
     fn raw(&mut self, _: &PacketEntry<'_>) {}
 }
 
-/// Renders bodies of raw or spilled records, in order, with `settings.store` set to Opus.
-///
-/// `until`: where the recording ends, for records that have no end of their own.
+/// Renders bodies of raw or spilled records, in order, with `settings.store` set to Opus. Records of
+/// a process that was killed have no end of their own: it is the end of the last packet then.
 #[must_use]
-pub fn render_raw(
-    bodies: &[Vec<u8>],
-    settings: MediaSettings,
-    until: Option<PacketTime>,
-) -> Rendered {
+pub fn render_raw(bodies: &[Vec<u8>], settings: MediaSettings) -> Rendered {
     let mut rendered = Rendered::default();
     let mut media = CallMedia::new(settings);
     let mut latest = PacketTime::MIN;
@@ -51,7 +46,7 @@ pub fn render_raw(
         }
     }
     if !media.is_ended() {
-        let end = until.unwrap_or(last_media.plus_ms(20));
+        let end = last_media.plus_ms(20);
         let control = Control::Ended { at_ns: end.ns() };
         media.control(latest.max(end), &control, &mut rendered);
     }

@@ -18,7 +18,7 @@ use crate::archive::{Compression, RecordKind};
 use crate::base::limits::SIP_MESSAGES_PER_CALL_MAX;
 use crate::base::{CallId, CallIndex, FiveTuple, FrameOutcome, PacketTime};
 use crate::call::{Attributed, CallEvent, Correlator, EndReason};
-use crate::media::{MediaSettings, Store};
+use crate::media::{MediaReport, MediaSettings, Store};
 use crate::rtp::flow_table::Claim;
 use crate::sip::Message;
 use std::sync::Arc;
@@ -191,8 +191,9 @@ impl Signalling {
             }
             CallEvent::Changed { call, facts } => {
                 if let Some(slot) = slot_of(&self.slots, call) {
-                    let summary = summarise_ongoing(slot.id, &facts);
+                    let summary = summarise_ongoing(slot.id, &facts, &MediaReport::default());
                     self.archive.append_json(slot.id, RecordKind::CallOpened, &summary);
+                    slot.leave_facts(facts);
                 }
             }
             CallEvent::Ended { call, facts } => {

@@ -15,10 +15,13 @@ use crate::call::summary::{
 use crate::call::{CallFacts, EndReason, Party};
 use crate::media::{Gap, MediaReport, Recorded, StreamReport};
 
-/// A call that goes on.
+/// A call that goes on: how long its recording is and how well it was heard is told at its end.
 #[must_use]
-pub fn summarise_ongoing(id: CallId, facts: &CallFacts) -> CallSummary {
-    summarise(id, facts, &MediaReport::default())
+pub fn summarise_ongoing(id: CallId, facts: &CallFacts, report: &MediaReport) -> CallSummary {
+    let streams =
+        report.streams.iter().map(|it| StreamReport { mos: None, ..it.clone() }).collect();
+    let so_far = MediaReport { len_ns: 0, bytes: 0, gaps: Vec::new(), streams, ..report.clone() };
+    summarise(id, facts, &so_far)
 }
 
 /// A call, ended or not.

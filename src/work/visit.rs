@@ -9,10 +9,11 @@
 
 use super::queue::{Block, BlockPool, CallSlot};
 use super::sink::BatchSink;
-use super::summary::summarise;
+use super::summary::{summarise, summarise_ongoing};
 use super::writer::ArchiveSender;
 use crate::archive::RecordKind;
 use crate::base::{EntryKind, PacketEntry, PacketTime, Reader};
+use crate::call::CallFacts;
 use crate::media::{CallMedia, MediaReport, MediaSettings};
 use crate::rtp::plan::Control;
 use std::collections::VecDeque;
@@ -25,6 +26,9 @@ pub struct CallWork {
     rings: Vec<RingInput>,
     controls: VecDeque<(PacketTime, Control)>,
     spill: Spill,
+    facts: Option<Box<CallFacts>>,
+    /// Parties whose sound the archive knows of.
+    told: usize,
 }
 
 /// Blocks of one ring, as far as they are read.
@@ -76,6 +80,8 @@ impl CallWork {
             rings: (0..rings).map(|_| RingInput::default()).collect(),
             controls: VecDeque::new(),
             spill: Spill::None,
+            facts: None,
+            told: 0,
         }
     }
 
@@ -105,17 +111,31 @@ impl CallWork {
         while self.step(safe, pool, &mut sink) {}
         self.media.advance(safe, &mut sink);
         sink.flush();
+        self.facts = slot.take_facts().or(self.facts.take());
         if !self.media.is_ended() {
+            self.tell_sound(slot, archive);
             let is_ending =
                 self.controls.iter().any(|(_, control)| matches!(control, Control::Ended { .. }));
             return if is_ending { Visited::Ending } else { Visited::Open };
         }
         let report = self.media.report();
-        if let Some(facts) = slot.take_facts() {
-            let summary = summarise(slot.id, &facts, &report);
+        if let Some(facts) = &self.facts {
+            let summary = summarise(slot.id, facts, &report);
             archive.append_json(slot.id, RecordKind::Summary, &summary);
         }
         Visited::Finished(Box::new(report))
+    }
+
+    /// Archives what is known of a call that goes on when a party is heard for the first time: should
+    /// this process die, the next one says whose sound there is.
+    fn tell_sound(&mut self, slot: &CallSlot, archive: &ArchiveSender) {
+        let parties = self.media.parties_recorded();
+        let Some(facts) = self.facts.as_ref().filter(|facts| facts.ended.is_none()) else { return };
+        if parties > self.told {
+            self.told = parties;
+            let summary = summarise_ongoing(slot.id, facts, &self.media.report());
+            archive.append_json(slot.id, RecordKind::CallOpened, &summary);
+        }
     }
 
     /// Gives all blocks back; the call is over.
