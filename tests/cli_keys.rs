@@ -185,3 +185,30 @@ fn a_disk_down_to_its_reserve_takes_no_new_call_and_says_so() {
     assert!(call["notes"][0].as_str().expect("a note").contains("reserve"), "{call}");
     assert!(call["streams"][0]["packets"].as_u64().expect("packets") > 100, "still measured");
 }
+
+#[test]
+fn each_checkpoint_is_copied_off_the_box_and_betrays_a_rollback() {
+    let case = Case::new();
+    sealed(&case);
+    let before = case.path("before");
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        let done = ends(case.command("cp").arg("-a").arg(from).arg(to));
+        assert_eq!(done.status, Some(0), "{done:?}");
+    };
+    copy(&case.path("kept"), &before);
+    let replay = format!("replay {} --checkpoint-to elsewhere", phones().display());
+    run(&case, &replay).says(1, &["cannot copy checkpoints to elsewhere", "make the directory"]);
+    std::fs::create_dir(case.path("elsewhere")).expect("made");
+    succeeds(&case, &replay);
+    let copies = std::fs::read_dir(case.path("elsewhere")).expect("listed");
+    let mut names: Vec<_> = copies.map(|entry| entry.expect("an entry").path()).collect();
+    names.sort();
+    let newest = names.last().expect("a checkpoint").display().to_string();
+    assert!(newest.ends_with("-0000000002.checkpoint"), "{newest}");
+    succeeds(&case, &format!("verify --checkpoint {newest}"));
+    // The whole archive is put back to what it was.
+    std::fs::remove_dir_all(case.path("kept")).expect("removed");
+    copy(&before, &case.path("kept"));
+    succeeds(&case, "verify");
+    run(&case, &format!("verify --checkpoint {newest}")).says(1, &["rolled back"]);
+}

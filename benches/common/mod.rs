@@ -194,6 +194,7 @@ pub fn run_options(archive: &Path, store: Store) -> RunOptions {
         archive: ArchivePlace::new(archive),
         store,
         disk_reserve_bytes: 0,
+        checkpoint_to: None,
         start: Start::Answer,
         workers: 1,
         capture_threads: 1,

@@ -17,6 +17,7 @@ use crate::cli::options::{Band, Start, Store};
 use crate::cli::report::UnclaimedFlow;
 use crate::cli::{RunError, RunOptions, RunReport};
 use crate::media::{self, MediaSettings, VoiceSettings};
+use crate::ops::checkpoint_copy::CheckpointCopy;
 use crate::ops::clock;
 use crate::work::orphans;
 use crate::work::outbox::{Outbox, WhenFull};
@@ -26,6 +27,7 @@ use crate::work::ready::Ready;
 use crate::work::signalling::{Joined, KnownIds, Signalling};
 use crate::work::stats::{Figure, FrontStats, Room, Stats};
 use crate::work::writer::ArchiveThread;
+use crossbeam::channel::Sender;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +44,7 @@ const DRAIN_WAIT: Duration = Duration::from_secs(60);
 /// A running engine.
 pub struct Engine {
     archive: ArchiveThread,
+    copy: Option<CheckpointCopy>,
     pool: Pool,
     joined: Joined,
     blocks: Arc<BlockPool>,
@@ -49,6 +52,7 @@ pub struct Engine {
     settings: MediaSettings,
     path: std::path::PathBuf,
     box_key: BoxKey,
+    is_sealed: bool,
     overload: Overload,
     began: Instant,
 }
@@ -102,13 +106,17 @@ impl Engine {
         let writer_options = WriterOptions { clock: clock::read, ..WriterOptions::new(keys) };
         let (writer, recovered) =
             Writer::open(DiskOs::new(&path), writer_options).map_err(RunError::failed)?;
-        if writer.is_plaintext() {
+        let is_sealed = !writer.is_plaintext();
+        if !is_sealed {
             tracing::warn!("this archive is not sealed: whoever can read its files can listen");
         }
         let stats = Arc::new(Stats::default());
         let reserve = options.disk_reserve_bytes;
         let interval_ms = options.commit_interval_ms;
-        let thread = ArchiveThread::start(writer, interval_ms, reserve, Arc::clone(&stats));
+        let (copy, checkpoints) =
+            options.checkpoint_to.as_deref().map(copy_to).transpose()?.unzip();
+        let thread =
+            ArchiveThread::start(writer, interval_ms, reserve, checkpoints, Arc::clone(&stats));
         let archive = thread.map_err(|error| no_thread(&error))?;
         truncate_ongoing(&path, &box_key, &archive.sender(), &recovered);
         let blocks_max = if overload == Overload::Spill { BLOCKS_MAX } else { REPLAY_BLOCKS };
@@ -131,6 +139,7 @@ impl Engine {
             Pool::start(options.workers, Arc::new(shared)).map_err(|error| no_thread(&error))?;
         Ok(Self {
             archive,
+            copy,
             pool,
             joined,
             blocks,
@@ -138,6 +147,7 @@ impl Engine {
             settings: media_settings(options),
             path,
             box_key,
+            is_sealed,
             overload,
             began: Instant::now(),
         })
@@ -218,6 +228,7 @@ impl Engine {
             .pool
             .finish(|| archive.failure().is_some() || (live && Instant::now() >= deadline));
         let sealed = self.archive.finish();
+        let copied = self.copy.map_or(Ok(()), CheckpointCopy::finish);
         let stats = &self.joined.stats;
         let shutdown = EndReason::ALL.iter().position(|reason| *reason == EndReason::Shutdown);
         let truncated = shutdown.and_then(|at| stats.calls_ended.get(at));
@@ -225,6 +236,7 @@ impl Engine {
         if left > 0 && sealed.is_ok() {
             losses.push(format!("{left} calls were not finished in time"));
         }
+        losses.extend(copied.err());
         let refused = stats.calls_refused.get();
         if refused > 0 {
             losses.push(format!(
@@ -243,6 +255,7 @@ impl Engine {
             calls_seen: stats.calls_seen.get(),
             calls_recorded: stats.calls_recorded.get(),
             calls_truncated: truncated.map_or(0, Figure::get),
+            is_sealed: self.is_sealed,
             unclaimed: fronts.unclaimed.into_iter().map(unclaimed).collect(),
             losses,
             cpu_s,
@@ -260,6 +273,15 @@ impl Engine {
             }
         }
     }
+}
+
+fn copy_to(directory: &Path) -> Result<(CheckpointCopy, Sender<String>), RunError> {
+    CheckpointCopy::start(directory.to_owned()).map_err(|error| {
+        RunError::failed(format_args!(
+            "cannot copy checkpoints to {}: {error}; make the directory, or correct --checkpoint-to",
+            directory.display()
+        ))
+    })
 }
 
 fn no_thread(error: &std::io::Error) -> RunError {

@@ -18,7 +18,7 @@ use super::error::ArchiveError;
 use super::recipients::{self, ArchiveRecipient};
 use super::secret::{BoxKey, Secret};
 use super::segment::{RecordKind, SegmentId};
-use super::sidecar::{KeySlot, Purpose, SlotState, slot_size};
+use super::sidecar::{KeySlot, Purpose, slot_size};
 use crate::base::CallId;
 
 /// Who can open what is written.
@@ -132,7 +132,7 @@ impl CallKeys {
         };
         let wrapped = wrapped.ok_or_else(|| broken("a call's key cannot be wrapped"))?;
         let key = RecordKey::new(&secret, epoch).ok_or_else(|| broken("no key"))?;
-        let slot = KeySlot { call, epoch, purpose, state: SlotState::Original, wrapped };
+        let slot = KeySlot { call, epoch, purpose, wrapped };
         Ok(EpochKey { key: Arc::new(key), slot, next_counter: 0, place: None })
     }
 

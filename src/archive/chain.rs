@@ -25,6 +25,7 @@ use super::open_segment::full_or_io;
 use super::recover::list_segments;
 use super::segment::{HEADER_BYTES, SegmentId, SegmentState};
 use super::signing::{SigningKey, VerifyingKey, open_note, sign_note};
+use super::tombstone_file::durable_end;
 
 /// What time it is, and how well that is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,7 +149,7 @@ impl Chain {
         contents: &Contents<'_>,
     ) -> Result<(), ArchiveError> {
         let name = contents.segment.open_name();
-        let end = self.next(contents);
+        let end = self.next(contents, durable_end(disk)?);
         let footer = FooterParts {
             records_end: contents.end,
             table: Cow::Borrowed(&contents.table),
@@ -175,7 +176,7 @@ impl Chain {
     }
 
     /// The checkpoint of a segment that would be the next.
-    fn next(&self, contents: &Contents<'_>) -> End {
+    fn next(&self, contents: &Contents<'_>, tombstones: (u64, Hash)) -> End {
         let ClockReading { now_ns, quality } = (self.clock)();
         let segment = SegmentStatement {
             segment: contents.segment.0,
@@ -185,6 +186,7 @@ impl Chain {
             slots: contents.slots.len() as u64,
             slots_root: root(contents.slots),
             previous: self.previous,
+            tombstones,
             sealed_ns: now_ns,
             clock: quality,
         };

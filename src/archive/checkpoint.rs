@@ -17,6 +17,7 @@
 //! table <hash>                                     SHA-256 of the record table
 //! slots 16 <root>                                  count, Merkle root over the key slots
 //! previous <hash>                                  SHA-256 of the previous signed note, or zeros
+//! tombstones 12 <hash>                             lines of `tombstones`, SHA-256 of the last, or zeros
 //! sealed 2026-11-24T02:57:36.123456789+00:00
 //! clock synchronised 120 4500                      state, estimated and maximum error in µs, or -
 //! ```
@@ -84,6 +85,8 @@ pub struct SegmentStatement {
     pub slots_root: Hash,
     /// SHA-256 of the previous checkpoint's whole signed note; zeros for the first.
     pub previous: Hash,
+    /// How many lines `tombstones` had when it was sealed, and SHA-256 of the last; zeros for none.
+    pub tombstones: (u64, Hash),
     /// When it was sealed, in ns since 1970, by the machine's clock.
     pub sealed_ns: i64,
     /// How good that clock was.
@@ -96,7 +99,7 @@ impl SegmentStatement {
     pub fn lines(&self) -> String {
         let micros = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |v| v.to_string());
         format!(
-            "segment {}\nrecords {} {}\ntable {}\nslots {} {}\nprevious {}\nsealed {}\nclock {} {} {}\n",
+            "segment {}\nrecords {} {}\ntable {}\nslots {} {}\nprevious {}\ntombstones {} {}\nsealed {}\nclock {} {} {}\n",
             self.segment,
             self.records,
             self.records_root.to_base64(),
@@ -104,6 +107,8 @@ impl SegmentStatement {
             self.slots,
             self.slots_root.to_base64(),
             self.previous.to_base64(),
+            self.tombstones.0,
+            self.tombstones.1.to_base64(),
             format_utc_ns(self.sealed_ns),
             self.clock.state.label(),
             micros(self.clock.estimated_error_us),
@@ -124,6 +129,7 @@ impl SegmentStatement {
         let table = Hash::from_base64(next("table")?)?;
         let (slots, slots_root) = counted(next("slots")?)?;
         let previous = Hash::from_base64(next("previous")?)?;
+        let tombstones = counted(next("tombstones")?)?;
         let sealed_ns = parse_utc_ns(next("sealed")?)?;
         let clock = clock(next("clock")?)?;
         Some(Self {
@@ -134,6 +140,7 @@ impl SegmentStatement {
             slots,
             slots_root,
             previous,
+            tombstones,
             sealed_ns,
             clock,
         })
@@ -229,6 +236,7 @@ mod tests {
             slots: 16,
             slots_root: sha256(&[b"slots"]),
             previous: Hash::new([0; 32]),
+            tombstones: (12, sha256(&[b"line"])),
             sealed_ns: 1_795_489_056_123_456_789,
             clock,
         };
@@ -250,9 +258,10 @@ mod tests {
         assert_eq!(lines[5], format!("table {}", sha256(&[b"table"]).to_base64()));
         assert_eq!(lines[6], format!("slots 16 {}", sha256(&[b"slots"]).to_base64()));
         assert_eq!(lines[7], "previous AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
-        assert_eq!(lines[8], "sealed 2026-11-24T02:57:36.123456789+00:00");
-        assert_eq!(lines[9], "clock synchronised 120 -");
-        assert_eq!(lines.len(), 10);
+        assert_eq!(lines[8], format!("tombstones 12 {}", sha256(&[b"line"]).to_base64()));
+        assert_eq!(lines[9], "sealed 2026-11-24T02:57:36.123456789+00:00");
+        assert_eq!(lines[10], "clock synchronised 120 -");
+        assert_eq!(lines.len(), 11);
         assert_eq!(Checkpoint::parse(&text), Some(checkpoint));
     }
 
@@ -312,6 +321,7 @@ mod tests {
             segment: u64::MAX,
             records: u64::MAX,
             slots: u64::MAX,
+            tombstones: (u64::MAX, checkpoint().root),
             sealed_ns: i64::MAX,
             clock,
             ..checkpoint().segment

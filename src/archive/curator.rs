@@ -20,12 +20,12 @@ use super::disk::{Disk, IndexPlace, read_vec};
 use super::error::ArchiveError;
 use super::footer::Footer;
 use super::index::{Index, LogState};
-use super::manifest::{Manifest, Retention};
+use super::manifest::{self, Manifest, Named, Retention};
 use super::merkle::{Hash, sha256};
 use super::recipients::Identities;
 use super::record::{RecordHeader, record_span_bytes};
 use super::recover::{catch_up, list_segments};
-use super::rewrap::{Rewrap, Rewrapped, new_keys_name};
+use super::rewrap::{self, Rewrap, Rewrapped, new_keys_name};
 use super::scan::{check_entry, entry_bytes, read_footer, scan};
 use super::segment::{SegmentId, SegmentState};
 use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, decode_slot};
@@ -85,14 +85,18 @@ impl<D: Disk> Curator<D> {
         let key = keys.signing.verifying_key();
         let mut tombstones = TombstoneFile::load(&disk, archive, Some(&key))?;
         tombstones.cut_torn_tail(&mut disk)?;
+        let (manifest, named) = Manifest::current(&disk, tombstones.tombstones())?;
+        if named == Named::NotYet {
+            manifest::take_place(&mut disk)?;
+        }
         let index_key = (!manifest.plaintext).then(|| keys.box_key.index_key());
         let index = Index::open_writer(&disk.index_place(), &disk.place(), index_key.as_ref())?;
         let (plaintext, retention) = (manifest.plaintext, manifest.retention.clone());
         let mut curator =
             Self { disk, index, archive, plaintext, keys, clock, tombstones, retention };
-        purge_erased(&curator.disk, &mut curator.index, &manifest)?;
+        purge_erased(&mut curator.index, curator.tombstones.tombstones())?;
         curator.finish_compactions()?;
-        curator.remove_new_keys()?;
+        curator.finish_rewraps()?;
         curator.catch_up(manifest.recipients)?;
         let unfinished: Vec<CallId> = curator.tombstones().unfinished().collect();
         for call in unfinished {
@@ -298,35 +302,60 @@ impl<D: Disk> Curator<D> {
     /// # Errors
     /// `BadManifest`, `Sealing`, `BadKeySlot`, `TombstoneRefused`, `Full`, `Io`.
     pub fn rewrap(&mut self, identities: &Identities) -> Result<Rewrapped, ArchiveError> {
-        let recipients = Manifest::read(&self.disk)?.recipients()?;
+        let recipients = self.settings()?.recipients()?;
         let mut total = Rewrapped::default();
         for (segment, state) in list_segments(&self.disk)? {
             if state == SegmentState::Sealed {
-                let before = total.segments;
-                let signing = &self.keys.signing;
-                let job =
-                    Rewrap { archive: self.archive, identities, recipients: &recipients, signing };
-                job.segment(&mut self.disk, segment, &mut total)?;
-                if total.segments > before {
-                    self.note(&[Tombstone::Rewrapped { segment }])?;
+                let job = Rewrap { archive: self.archive, identities, recipients: &recipients };
+                let staged = job.stage(&mut self.disk, segment, &mut total)?;
+                if let Some(slots) = staged {
+                    // Step 3: it is announced; steps 4 and 5: it takes the place of the old one.
+                    self.note(&[Tombstone::Rewrapped { segment, slots }])?;
+                    rewrap::take_place(&mut self.disk, segment)?;
                 }
             }
         }
         Ok(total)
     }
 
-    /// Wrapped keys that were not put in place are destroyed.
-    fn remove_new_keys(&mut self) -> Result<(), ArchiveError> {
+    /// A key file that was announced takes its place; one that was not is destroyed.
+    fn finish_rewraps(&mut self) -> Result<(), ArchiveError> {
         for (segment, _) in list_segments(&self.disk)? {
             let name = new_keys_name(segment);
             let io = |error| ArchiveError::io("remove", &name, error);
             let Ok(file) = self.disk.open_write(&name) else { continue };
-            let len = usize::try_from(self.disk.len_bytes(&file).map_err(io)?).unwrap_or(0);
-            self.disk.write_at(&file, 0, &[IoSlice::new(&vec![0; len])]).map_err(io)?;
-            self.disk.sync_data(&file).map_err(io)?;
+            let announced = self.tombstones().rewrap(segment);
+            let listed = rewrap::listed(&self.disk, &name, self.archive, segment);
+            if announced.is_some() && announced == listed.map(|(_, root)| root) {
+                rewrap::take_place(&mut self.disk, segment)?;
+                continue;
+            }
+            rewrap::overwrite(&mut self.disk, &file).map_err(io)?;
             self.disk.remove(&name).map_err(io)?;
             self.disk.sync_dir(SEGMENTS_DIR).map_err(io)?;
         }
+        Ok(())
+    }
+
+    /// The settings that hold.
+    ///
+    /// # Errors
+    /// `BadManifest`, `Io`.
+    pub fn settings(&self) -> Result<Manifest, ArchiveError> {
+        Ok(Manifest::current(&self.disk, self.tombstones())?.0)
+    }
+
+    /// Replaces `archive.toml`: see "Change settings".
+    ///
+    /// # Errors
+    /// `BadManifest`, `TombstoneRefused`, `Full`, `Io`.
+    pub fn change_settings(&mut self, settings: &Manifest) -> Result<(), ArchiveError> {
+        // Step 1: durable under another name.
+        let manifest = settings.stage(&mut self.disk, &self.keys)?;
+        // Step 2: announced; step 3: under its own.
+        self.note(&[Tombstone::Settings { manifest }])?;
+        manifest::take_place(&mut self.disk)?;
+        self.retention.clone_from(&settings.retention);
         Ok(())
     }
 
@@ -473,16 +502,9 @@ pub(super) fn take_upkeep_lock<D: Disk>(disk: &mut D) -> Result<(), ArchiveError
 const DAY_NS: i64 = 86_400 * 1_000_000_000;
 
 /// Tells the index of the calls that were erased, so that rows of theirs are never listed.
-pub(super) fn purge_erased<D: Disk>(
-    disk: &D,
-    index: &mut Index,
-    manifest: &Manifest,
-) -> Result<(), ArchiveError> {
-    let archive = manifest.archive_id().unwrap_or_default();
-    let key = manifest.verifying_key()?;
-    let file = TombstoneFile::load(disk, archive, Some(&key))?;
+pub(super) fn purge_erased(index: &mut Index, tombstones: &Tombstones) -> Result<(), ArchiveError> {
     let known = index.purged()?;
-    for (call, erasure) in file.tombstones().erasures().filter(|(call, _)| !known.contains(call)) {
+    for (call, erasure) in tombstones.erasures().filter(|(call, _)| !known.contains(call)) {
         let started_ns = erasure.started_at_ns.unwrap_or(0);
         index.purge(call, &stub(call, started_ns), started_ns)?;
     }

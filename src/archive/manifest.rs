@@ -4,7 +4,8 @@
 //! `callspan init`, changed by `callspan recipients`.
 //! Invariants: it is the last file that `init` makes durable, so a directory without it holds
 //! nothing worth keeping; it is replaced by renaming, never rewritten in place; the archive's signing
-//! key signs it, so that nobody slips in a recipient.
+//! key signs it, so that nobody slips in a recipient, and `tombstones` knows the last, so that nobody
+//! puts an older one back.
 //! Non-goals: settings of a capture (see the configuration file).
 //! Sources: TOML 1.0; RFC 3339.
 
@@ -20,8 +21,10 @@ use super::box_keys::BoxKeys;
 use super::disk::{Disk, is_full, read_vec, remove_if_there};
 use super::error::ArchiveError;
 use super::index::Index;
+use super::merkle::{Hash, sha256};
 use super::recipients::{ArchiveRecipient, RECIPIENTS_MAX};
 use super::signing::VerifyingKey;
+use super::tombstones::Tombstones;
 use super::{DiskOs, INDEX_NAME, LOCK_NAME, MANIFEST_NAME, SEGMENTS_DIR};
 
 /// Version of the directory's layout.
@@ -115,16 +118,31 @@ impl Manifest {
     /// # Errors
     /// `NotInitialised`, `BadManifest`, `VersionUnknown`, `Io`.
     pub fn read<D: Disk>(disk: &D) -> Result<Self, ArchiveError> {
-        let io = |error| ArchiveError::io("read", MANIFEST_NAME, error);
-        let file = match disk.open_read(MANIFEST_NAME) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(ArchiveError::NotInitialised { path: disk.place().into() });
-            }
-            Err(error) => return Err(io(error)),
-        };
-        let bytes = read_vec(disk, &file, 0, MANIFEST_BYTES_MAX).map_err(io)?;
-        Self::parse(&bytes)
+        let bytes = read_file(disk, MANIFEST_NAME)?;
+        Self::parse(
+            &bytes.ok_or_else(|| ArchiveError::NotInitialised { path: disk.place().into() })?,
+        )
+    }
+
+    /// The settings that hold, and whether they still wait for their name: `archive.toml`, or the one
+    /// that the last `settings` line announced and that a crash kept from taking its place.
+    ///
+    /// # Errors
+    /// As `read`; `BadManifest` when an older one stands in its place.
+    pub fn current<D: Disk>(
+        disk: &D,
+        tombstones: &Tombstones,
+    ) -> Result<(Self, Named), ArchiveError> {
+        let manifest = Self::read(disk)?;
+        let Some(announced) = tombstones.settings() else { return Ok((manifest, Named::Yes)) };
+        let is_it = |bytes: &[u8]| sha256(&[bytes]) == announced;
+        if read_file(disk, MANIFEST_NAME)?.is_some_and(|bytes| is_it(&bytes)) {
+            return Ok((manifest, Named::Yes));
+        }
+        match read_file(disk, MANIFEST_NEW_NAME)? {
+            Some(bytes) if is_it(&bytes) => Ok((Self::parse(&bytes)?, Named::NotYet)),
+            _ => Err(bad("it is not the one that was signed last: an older one was put back")),
+        }
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, ArchiveError> {
@@ -199,11 +217,15 @@ impl Manifest {
         Err(wrong_key("the box key", &self.box_key, &found, "--box-key"))
     }
 
-    /// Replaces `archive.toml` by this: a new file, synced, renamed over the old one.
+    /// Makes the file that is to replace `archive.toml`, durable under another name; its SHA-256.
     ///
     /// # Errors
     /// `BadManifest`, `Full`, `Io`.
-    pub fn write<D: Disk>(&self, disk: &mut D, keys: &BoxKeys) -> Result<(), ArchiveError> {
+    pub(super) fn stage<D: Disk>(
+        &self,
+        disk: &mut D,
+        keys: &BoxKeys,
+    ) -> Result<Hash, ArchiveError> {
         let io = |error: io::Error| ArchiveError::io("write", MANIFEST_NAME, error);
         let mut text = toml::to_string(self).map_err(|error| bad(&error.to_string()))?;
         let signature = keys.signing.sign(SIGNING_CONTEXT, &[text.as_bytes()]);
@@ -220,9 +242,34 @@ impl Manifest {
             written => written.map_err(io)?,
         }
         disk.sync_data(&file).map_err(io)?;
-        disk.rename(MANIFEST_NEW_NAME, MANIFEST_NAME).map_err(io)?;
-        disk.sync_dir("").map_err(io)
+        Ok(sha256(&[text.as_bytes()]))
     }
+}
+
+/// Whether settings stand under their own name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// They do.
+    Yes,
+    /// They wait for it under another one.
+    NotYet,
+}
+
+/// Puts the file that was staged in the place of `archive.toml`.
+pub(super) fn take_place<D: Disk>(disk: &mut D) -> Result<(), ArchiveError> {
+    let io = |error: io::Error| ArchiveError::io("write", MANIFEST_NAME, error);
+    disk.rename(MANIFEST_NEW_NAME, MANIFEST_NAME).map_err(io)?;
+    disk.sync_dir("").map_err(io)
+}
+
+/// A file of the archive's directory, whole; `None` where there is none.
+fn read_file<D: Disk>(disk: &D, name: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
+    let io = |error| ArchiveError::io("read", name, error);
+    let file = match disk.open_read(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(io)?,
+    };
+    read_vec(disk, &file, 0, MANIFEST_BYTES_MAX).map(Some).map_err(io)
 }
 
 fn bad(reason: &str) -> ArchiveError {
@@ -303,7 +350,8 @@ pub fn init_on<D: Disk>(
         signing_key: keys.signing.verifying_key().to_string(),
         retention: options.retention.clone(),
     };
-    manifest.write(disk, keys)
+    manifest.stage(disk, keys)?;
+    take_place(disk)
 }
 
 /// The time by the disk's clock: the archive reads no other.

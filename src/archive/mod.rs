@@ -46,6 +46,7 @@ mod sidecar;
 pub mod signing;
 pub mod timestamp;
 pub mod tombstone_file;
+mod tombstone_line;
 pub mod tombstones;
 mod unseal;
 pub mod verify;

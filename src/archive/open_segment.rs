@@ -211,7 +211,7 @@ impl<F> OpenSegment<F> {
         let mut keys = None;
         if let Some(slot_bytes) = slot_bytes {
             let name = id.keys_name();
-            let header = SidecarHeader { archive, segment: id, slot_bytes };
+            let header = SidecarHeader { archive, segment: id, slot_bytes, listed: 0 };
             let file = disk
                 .create_preallocated(&name, 0)
                 .map_err(|error| full_or_io(disk, "create", &name, 64, error))?;

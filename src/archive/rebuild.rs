@@ -16,6 +16,7 @@ use super::manifest::Manifest;
 use super::reader::index_key;
 use super::recover::{index_segment, list_segments};
 use super::secret::BoxKey;
+use super::tombstone_file::TombstoneFile;
 use super::unseal::Unsealer;
 use super::writer::take_lock;
 use super::{DiskOs, INDEX_NAME};
@@ -53,7 +54,9 @@ pub fn rebuild_index(path: &Path, box_key: Option<&BoxKey>) -> Result<Rebuilt, A
     let place = IndexPlace::File(path.join(&new_name));
     let mut index = Index::create(&place, &disk.place(), index_key.as_ref())?;
     // Step 3: erased calls first, so that nothing of them is taken; then every segment, in order.
-    purge_erased(&disk, &mut index, &manifest)?;
+    let key = manifest.verifying_key()?;
+    let tombstones = TombstoneFile::load(&disk, archive, Some(&key))?;
+    purge_erased(&mut index, tombstones.tombstones())?;
     let mut rebuilt = Rebuilt::default();
     for listed in list_segments(&disk)? {
         match index_segment(&disk, &mut index, archive, listed, &unsealer) {

@@ -2,8 +2,9 @@
 //!
 //! Purpose: keep the keys of a segment's calls apart from what they seal, so that a call can be
 //! erased by destroying a few hundred bytes.
-//! Invariants: slots have one length in a file and are only ever added, zeroed, or wrapped anew; a
-//! slot decodes only if its CRC is right; a zeroed slot is all zeros.
+//! Invariants: slots have one length in a file and are only ever added or zeroed; keys that are wrapped
+//! anew come in a new file, which lists the hashes of its slots; a slot decodes only if its CRC is
+//! right; a zeroed slot is all zeros.
 //! Non-goals: what is in a wrapped key (see `secret` and `recipients`), and files (see `open_segment`).
 //! Sources: docs/archive.md, "Bytes of a key file".
 //!
@@ -12,11 +13,12 @@
 //!  0  `CALLKEYS`             0  u64  call id
 //!  8  u16  version 2         8  u64  epoch
 //! 10  u16  zero             16  u8   purpose: 1 metadata, 2 audio
-//! 12  u32  slot_bytes       17  u8   state: 1 as sealed, 2 wrapped anew
+//! 12  u32  slot_bytes       17  u8   zero
 //! 16  archive id            18  u16  wrapped length w
 //! 32  u64  segment          20  u32  CRC-32C of the whole slot, this field as zero
-//! 40  zeros                 24  [w]  wrapped key, then zeros
-//! 60  u32  CRC-32C         -64  signature, where it was wrapped anew
+//! 40  u32  listed n         24  [w]  wrapped key, then zeros
+//! 44  zeros                 n > 0: n slots, and behind them n × 32 bytes: SHA-256 of each, as it
+//! 60  u32  CRC-32C          was wrapped anew
 //! ```
 
 use super::segment::{SegmentId, crc32c};
@@ -27,8 +29,6 @@ use crate::base::{CallId, Reader};
 pub const SIDECAR_HEADER_BYTES: usize = 64;
 /// Bytes of a slot before the wrapped key.
 const SLOT_HEADER_BYTES: usize = 24;
-/// Bytes at a slot's end for the signature of a key that was wrapped anew.
-pub const SLOT_SIGNATURE_BYTES: usize = 64;
 /// Lengths that a slot may have: the first that fits is taken.
 const SLOT_SIZES: [usize; 3] = [1_024, 4_096, KEY_SLOT_BYTES_MAX];
 
@@ -44,15 +44,6 @@ pub enum Purpose {
     Audio = 2,
 }
 
-/// Whether a slot is as its segment's footer knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotState {
-    /// As it was when the segment was written.
-    Original,
-    /// Wrapped anew for other recipients, and signed.
-    Rewrapped,
-}
-
 /// A wrapped key and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySlot {
@@ -62,8 +53,6 @@ pub struct KeySlot {
     pub epoch: u64,
     /// What the key seals.
     pub purpose: Purpose,
-    /// Whether it was wrapped anew.
-    pub state: SlotState,
     /// The key, wrapped for the box or as an age file.
     pub wrapped: Vec<u8>,
 }
@@ -88,6 +77,8 @@ pub struct SidecarHeader {
     pub segment: SegmentId,
     /// Bytes of each slot.
     pub slot_bytes: u32,
+    /// How many slots a file that was wrapped anew has; 0 in the first one of a segment.
+    pub listed: u32,
 }
 
 impl SidecarHeader {
@@ -100,6 +91,7 @@ impl SidecarHeader {
         out[12..16].copy_from_slice(&self.slot_bytes.to_le_bytes());
         out[16..32].copy_from_slice(&self.archive);
         out[32..40].copy_from_slice(&self.segment.0.to_le_bytes());
+        out[40..44].copy_from_slice(&self.listed.to_le_bytes());
         let crc = crc32c(&[&out[..60]]);
         out[60..64].copy_from_slice(&crc.to_le_bytes());
         out
@@ -111,7 +103,9 @@ impl SidecarHeader {
         let (bytes, _) = bytes.split_first_chunk::<SIDECAR_HEADER_BYTES>()?;
         let mut reader = Reader::new(bytes);
         reader.take(12)?;
-        let header = Self { archive, segment, slot_bytes: reader.u32_le()? };
+        let slot_bytes = reader.u32_le()?;
+        reader.take(24)?;
+        let header = Self { archive, segment, slot_bytes, listed: reader.u32_le()? };
         let known = SLOT_SIZES.contains(&(header.slot_bytes as usize));
         (known && header.encode() == *bytes).then_some(header)
     }
@@ -125,6 +119,9 @@ impl SidecarHeader {
     /// How many whole slots a file of `len_bytes` has.
     #[must_use]
     pub fn slots_in(&self, len_bytes: u64) -> u64 {
+        if self.listed > 0 {
+            return u64::from(self.listed);
+        }
         len_bytes.saturating_sub(SIDECAR_HEADER_BYTES as u64) / u64::from(self.slot_bytes)
     }
 }
@@ -133,47 +130,25 @@ impl SidecarHeader {
 /// `None` when no slot is large enough.
 #[must_use]
 pub fn slot_size(wrapped_len: usize) -> Option<u32> {
-    let needed = wrapped_len + wrapped_len / 4 + SLOT_HEADER_BYTES + SLOT_SIGNATURE_BYTES;
+    let needed = wrapped_len + wrapped_len / 4 + SLOT_HEADER_BYTES;
     let size = SLOT_SIZES.into_iter().find(|size| needed <= *size)?;
     u32::try_from(size).ok()
 }
 
 impl KeySlot {
-    /// The slot's bytes, its signature as zeros; `None` when it does not fit.
+    /// The slot's bytes; `None` when it does not fit.
     #[must_use]
     pub fn encode(&self, slot_bytes: u32) -> Option<Vec<u8>> {
         let mut out = vec![0; slot_bytes as usize];
         let end = SLOT_HEADER_BYTES.checked_add(self.wrapped.len())?;
         out.get_mut(SLOT_HEADER_BYTES..end)?.copy_from_slice(&self.wrapped);
-        if end + SLOT_SIGNATURE_BYTES > out.len() {
-            return None;
-        }
         out[0..8].copy_from_slice(&self.call.0.to_le_bytes());
         out[8..16].copy_from_slice(&self.epoch.to_le_bytes());
         out[16] = self.purpose as u8;
-        out[17] = if self.state == SlotState::Original { 1 } else { 2 };
         out[18..20].copy_from_slice(&u16::try_from(self.wrapped.len()).ok()?.to_le_bytes());
         set_crc(&mut out);
         Some(out)
     }
-}
-
-/// Puts a signature into the end of a slot's bytes.
-pub fn set_signature(slot: &mut [u8], signature: &[u8; SLOT_SIGNATURE_BYTES]) {
-    let start = slot.len().saturating_sub(SLOT_SIGNATURE_BYTES);
-    if let Some(place) = slot.get_mut(start..) {
-        place.copy_from_slice(signature);
-    }
-    set_crc(slot);
-}
-
-/// A slot's bytes as they are signed (without CRC and signature), and the signature.
-#[must_use]
-pub fn signed_parts(slot: &[u8]) -> Option<(Vec<u8>, [u8; SLOT_SIGNATURE_BYTES])> {
-    let (body, signature) = slot.split_last_chunk::<SLOT_SIGNATURE_BYTES>()?;
-    let mut body = body.to_vec();
-    body.get_mut(20..24)?.fill(0);
-    Some((body, *signature))
 }
 
 fn set_crc(slot: &mut [u8]) {
@@ -203,15 +178,13 @@ pub fn decode_slot(bytes: &[u8]) -> SlotBytes {
             2 => Purpose::Audio,
             _ => return None,
         };
-        let state = match reader.u8()? {
-            1 => SlotState::Original,
-            2 => SlotState::Rewrapped,
-            _ => return None,
-        };
+        if reader.u8()? != 0 {
+            return None;
+        }
         let len = reader.u16_le()?;
         reader.take(4)?;
         let wrapped = reader.take(usize::from(len))?.to_vec();
-        let slot = KeySlot { call, epoch, purpose, state, wrapped };
+        let slot = KeySlot { call, epoch, purpose, wrapped };
         (checked == bytes).then_some(slot)
     };
     read().map_or(SlotBytes::Damaged, SlotBytes::Key)
@@ -223,30 +196,36 @@ mod tests {
 
     fn slot() -> KeySlot {
         let (call, epoch) = (CallId(0x0102), 0x0304);
-        let (purpose, state) = (Purpose::Audio, SlotState::Original);
-        KeySlot { call, epoch, purpose, state, wrapped: b"age".to_vec() }
+        KeySlot { call, epoch, purpose: Purpose::Audio, wrapped: b"age".to_vec() }
     }
 
     #[test]
     fn header_and_slot_have_the_drawn_bytes() {
-        let header =
-            SidecarHeader { archive: [0xa5; 16], segment: SegmentId(9), slot_bytes: 1_024 };
+        let header = SidecarHeader {
+            archive: [0xa5; 16],
+            segment: SegmentId(9),
+            slot_bytes: 1_024,
+            listed: 7,
+        };
         let bytes = header.encode();
         let drawn = [
             &b"CALLKEYS"[..],
             &[2, 0, 0, 0, 0, 4, 0, 0],
             &[0xa5; 16],
             &[9, 0, 0, 0, 0, 0, 0, 0],
-            &[0; 20],
+            &[7, 0, 0, 0],
+            &[0; 16],
         ]
         .concat();
         assert_eq!(bytes[..60], drawn);
         assert_eq!(SidecarHeader::decode(&bytes, [0xa5; 16], SegmentId(9)), Some(header));
         assert_eq!(SidecarHeader::decode(&bytes, [0xa5; 16], SegmentId(8)), None);
         assert_eq!(SidecarHeader::decode(&bytes, [0xa4; 16], SegmentId(9)), None);
-        assert_eq!((header.slot_offset(2), header.slots_in(64 + 2_047)), (2_112, 1));
+        assert_eq!((header.slot_offset(2), header.slots_in(64 + 2_047)), (2_112, 7));
+        let first = SidecarHeader { listed: 0, ..header };
+        assert_eq!(first.slots_in(64 + 2_047), 1);
         let slot_bytes = slot().encode(1_024).expect("fits");
-        let drawn = [2, 1, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 0, 0, 2, 1, 3, 0];
+        let drawn = [2, 1, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0];
         assert_eq!(slot_bytes[..20], drawn);
         assert_eq!(slot_bytes[24..28], *b"age\0");
         assert_eq!(slot_bytes.len(), 1_024);
@@ -268,22 +247,12 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_goes_in_and_comes_out_and_is_checked_by_the_crc() {
-        let mut bytes = slot().encode(1_024).expect("fits");
-        let (unsigned, empty) = signed_parts(&bytes).expect("parts");
-        assert_eq!(empty, [0; 64]);
-        set_signature(&mut bytes, &[7; 64]);
-        assert_eq!(signed_parts(&bytes), Some((unsigned, [7; 64])));
-        assert_eq!(decode_slot(&bytes), SlotBytes::Key(slot()));
-    }
-
-    #[test]
     fn a_slot_has_room_for_another_recipient_and_an_end() {
         assert_eq!(slot_size(300), Some(1_024));
-        assert_eq!(slot_size(800), Some(4_096));
+        assert_eq!(slot_size(801), Some(4_096));
         assert_eq!(slot_size(13_000), Some(16_384));
         assert_eq!(slot_size(16_384), None);
-        let long = KeySlot { wrapped: vec![1; 937], ..slot() };
-        assert_eq!(long.encode(1_024), None, "it would meet the signature");
+        let long = KeySlot { wrapped: vec![1; 1_001], ..slot() };
+        assert_eq!(long.encode(1_024), None);
     }
 }

@@ -33,10 +33,12 @@ use std::io::{self, IoSlice};
 use super::TOMBSTONES_NAME;
 use super::disk::{Disk, is_full, read_vec};
 use super::error::ArchiveError;
+use super::merkle::Hash;
 use super::signing::{SigningKey, VerifyingKey};
+use super::tombstone_line::end_of;
 use super::tombstones::{Tombstone, TombstoneRefusal, Tombstones};
 use crate::base::CallId;
-use crate::base::limits::TOMBSTONES_BYTES_MAX;
+use crate::base::limits::{TOMBSTONE_LINE_BYTES_MAX, TOMBSTONES_BYTES_MAX};
 
 const NEW_NAME: &str = "tombstones.new";
 
@@ -220,6 +222,28 @@ impl TombstoneFile {
         let needed = self.len_bytes.saturating_add(len as u64);
         ArchiveError::Full { needed, free: disk.free_bytes().unwrap_or(0) }
     }
+}
+
+/// How many lines the file has, and SHA-256 of the last one: what a checkpoint binds. They are durable
+/// when it returns, so that no checkpoint knows of a line that a power cut takes away.
+///
+/// # Errors
+/// `Io`.
+pub(super) fn durable_end<D: Disk>(disk: &mut D) -> Result<(u64, Hash), ArchiveError> {
+    let none = (0, Hash::new([0; 32]));
+    let io = |error| ArchiveError::io("read", TOMBSTONES_NAME, error);
+    let file = match disk.open_write(TOMBSTONES_NAME) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(none),
+        opened => opened.map_err(io)?,
+    };
+    // A line may be cut by what is being appended: the one before it is whole.
+    let tail = 3 * TOMBSTONE_LINE_BYTES_MAX;
+    let from = disk.len_bytes(&file).map_err(io)?.saturating_sub(tail as u64);
+    let end = end_of(&read_vec(disk, &file, from, tail).map_err(io)?).unwrap_or(none);
+    // After the read: what it saw is what becomes durable.
+    disk.sync_data(&file).map_err(io)?;
+    disk.sync_dir("").map_err(io)?;
+    Ok(end)
 }
 
 /// Why lines could not be written.

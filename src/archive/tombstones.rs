@@ -6,35 +6,22 @@
 //! moved; a line counts only if writing it again gives the same bytes; nothing is erased while it
 //! is on hold; a reason is one line of at most `TOMBSTONE_REASON_BYTES_MAX` bytes.
 //! Non-goals: files (see `tombstone_file`); noticing that last lines were cut off with their
-//! newlines, which only a count kept elsewhere can tell (see [`Tombstones::count`] and `head`).
+//! newlines, which only a count kept elsewhere can tell: checkpoints have it (see `verify`).
 //! Sources: RFC 8259 (JSON); docs/archive.md.
-//!
-//! ```text
-//! <base64 of 64 bytes of signature> <JSON object>\n         one line an entry, in this order of keys:
-//! {"n":1,"previous":"<64 hex>","time":"<RFC 3339, ns>","kind":"erase_begun","call":"<16 hex>",
-//!  "reason":"…","started_at":"<RFC 3339, ns>"}              (drawn on two lines; "started_at" may lack)
-//! "erased": call    "held", "released": call, reason    "compacted": segment, footer (64 hex)
-//! "rewrapped": segment
-//! previous: SHA-256 of the whole line before, with its newline; zeros for the first.
-//! signature: detached, context "callspan tombstone", parts: the archive's id (16 bytes), the JSON.
-//! ```
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
 
 use super::merkle::{Hash, sha256};
 use super::segment::SegmentId;
 use super::signing::{SigningKey, VerifyingKey};
+use super::tombstone_line::{Entry, is_torn, read_line};
 use crate::base::CallId;
-use crate::base::limits::{TOMBSTONE_LINE_BYTES_MAX, TOMBSTONE_REASON_BYTES_MAX};
-use crate::base::rfc3339::{format_utc_ns, parse_utc_ns};
+use crate::base::limits::TOMBSTONE_REASON_BYTES_MAX;
 
 const CONTEXT: &str = "callspan tombstone";
-/// A block that was never written reads as zeros up to a multiple of this.
-const SECTOR_BYTES: usize = 512;
 
 /// One thing that happened to an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +65,13 @@ pub enum Tombstone {
     Rewrapped {
         /// Which segment.
         segment: SegmentId,
+        /// Merkle root over the slots of the new key file.
+        slots: Hash,
+    },
+    /// `archive.toml` was replaced.
+    Settings {
+        /// SHA-256 of the new one.
+        manifest: Hash,
     },
 }
 
@@ -90,16 +84,19 @@ impl Tombstone {
             | Self::Erased { call }
             | Self::Held { call, .. }
             | Self::Released { call, .. } => Some(*call),
-            Self::Compacted { .. } | Self::Rewrapped { .. } => None,
+            Self::Compacted { .. } | Self::Rewrapped { .. } | Self::Settings { .. } => None,
         }
     }
 
-    fn reason(&self) -> Option<&str> {
+    pub(super) fn reason(&self) -> Option<&str> {
         match self {
             Self::EraseBegun { reason, .. }
             | Self::Held { reason, .. }
             | Self::Released { reason, .. } => Some(reason),
-            Self::Erased { .. } | Self::Compacted { .. } | Self::Rewrapped { .. } => None,
+            Self::Erased { .. }
+            | Self::Compacted { .. }
+            | Self::Rewrapped { .. }
+            | Self::Settings { .. } => None,
         }
     }
 }
@@ -199,11 +196,17 @@ pub struct Erasure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tombstones {
     archive_id: [u8; 16],
-    count: u64,
-    head: Hash,
+    /// Lines before those in `heads`.
+    before: u64,
+    /// SHA-256 of the line before those in `heads`; zeros if there is none.
+    origin: Hash,
+    /// SHA-256 of each line.
+    heads: Vec<Hash>,
     erasures: BTreeMap<CallId, Erasure>,
     holds: BTreeMap<CallId, String>,
     compactions: BTreeMap<SegmentId, Hash>,
+    rewraps: BTreeMap<SegmentId, Hash>,
+    settings: Option<Hash>,
 }
 
 impl Tombstones {
@@ -212,11 +215,14 @@ impl Tombstones {
     pub const fn new(archive_id: [u8; 16]) -> Self {
         Self {
             archive_id,
-            count: 0,
-            head: Hash::new([0; 32]),
+            before: 0,
+            origin: Hash::new([0; 32]),
+            heads: Vec::new(),
             erasures: BTreeMap::new(),
             holds: BTreeMap::new(),
             compactions: BTreeMap::new(),
+            rewraps: BTreeMap::new(),
+            settings: None,
         }
     }
 
@@ -244,7 +250,7 @@ impl Tombstones {
             match outcome {
                 Ok(behind) => rest = behind,
                 Err(_) if is_torn(rest, bytes.len() - rest.len()) => break,
-                Err(what) => return Err(TombstoneFault { line: tombstones.count + 1, what }),
+                Err(what) => return Err(TombstoneFault { line: tombstones.count() + 1, what }),
             }
         }
         Ok((tombstones, rest.len() as u64))
@@ -254,10 +260,10 @@ impl Tombstones {
     fn take(&mut self, line: &[u8], key: Option<&VerifyingKey>) -> Result<(), TombstoneDamage> {
         let (signature, json, entry) = read_line(line).ok_or(TombstoneDamage::NotALine)?;
         let (time_ns, tombstone) = entry.meaning().ok_or(TombstoneDamage::NotALine)?;
-        if entry.n != self.count.saturating_add(1) {
+        if entry.n != self.count().saturating_add(1) {
             return Err(TombstoneDamage::Number);
         }
-        if entry.previous != self.head.to_hex() {
+        if entry.previous != self.head().to_hex() {
             return Err(TombstoneDamage::Previous);
         }
         if key.is_some_and(|key| !key.verify(CONTEXT, &[&self.archive_id, json], &signature)) {
@@ -279,7 +285,7 @@ impl Tombstones {
         key: &SigningKey,
     ) -> Result<Vec<u8>, TombstoneRefusal> {
         self.check(tombstone)?;
-        let entry = Entry::of(self.count.saturating_add(1), self.head, time_ns, tombstone);
+        let entry = Entry::of(self.count().saturating_add(1), self.head(), time_ns, tombstone);
         let json = entry.to_json();
         let signature = key.sign(CONTEXT, &[&self.archive_id, json.as_bytes()]);
         let line = format!("{} {json}\n", STANDARD.encode(signature)).into_bytes();
@@ -331,15 +337,18 @@ impl Tombstones {
             Tombstone::Compacted { segment, footer } => {
                 self.compactions.insert(*segment, *footer);
             }
-            Tombstone::Rewrapped { .. } => {}
+            Tombstone::Rewrapped { segment, slots } => {
+                self.rewraps.insert(*segment, *slots);
+            }
+            Tombstone::Settings { manifest } => self.settings = Some(*manifest),
         }
-        self.count = self.count.saturating_add(1);
-        self.head = head;
+        self.heads.push(head);
     }
 
     /// Only what decides on new tombstones about these calls: cheap to change and to throw away.
     pub(super) fn staged(&self, calls: impl Iterator<Item = CallId>) -> Self {
-        let mut staged = Self { count: self.count, head: self.head, ..Self::new(self.archive_id) };
+        let (before, origin) = (self.count(), self.head());
+        let mut staged = Self { before, origin, ..Self::new(self.archive_id) };
         for call in calls {
             staged.erasures.extend(self.erasures.get(&call).map(|found| (call, found.clone())));
             staged.holds.extend(self.holds.get(&call).map(|found| (call, found.clone())));
@@ -355,19 +364,28 @@ impl Tombstones {
         self.holds.extend(staged.holds);
         self.erasures.extend(staged.erasures);
         self.compactions.extend(staged.compactions);
-        (self.count, self.head) = (staged.count, staged.head);
+        self.rewraps.extend(staged.rewraps);
+        self.settings = staged.settings.or(self.settings);
+        self.heads.extend(staged.heads);
     }
 
     /// How many lines there are.
     #[must_use]
-    pub const fn count(&self) -> u64 {
-        self.count
+    pub fn count(&self) -> u64 {
+        self.before.saturating_add(self.heads.len() as u64)
     }
 
     /// SHA-256 of the last line, zeros if there is none: it binds all lines.
     #[must_use]
-    pub const fn head(&self) -> Hash {
-        self.head
+    pub fn head(&self) -> Hash {
+        self.heads.last().copied().unwrap_or(self.origin)
+    }
+
+    /// What [`Self::head`] was after the first `count` lines; `None` if there are fewer.
+    #[must_use]
+    pub fn head_after(&self, count: u64) -> Option<Hash> {
+        let Some(last) = count.checked_sub(1) else { return Some(Hash::new([0; 32])) };
+        self.heads.get(usize::try_from(last).ok()?).copied()
     }
 
     /// True once the call's keys are gone.
@@ -409,142 +427,24 @@ impl Tombstones {
     pub fn compaction(&self, segment: SegmentId) -> Option<Hash> {
         self.compactions.get(&segment).copied()
     }
-}
 
-/// The JSON of a line. Keys that a kind does not have are absent.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    n: u64,
-    previous: String,
-    time: String,
-    kind: Kind,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    call: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    started_at: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    segment: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    footer: Option<String>,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Kind {
-    EraseBegun,
-    Erased,
-    Held,
-    Released,
-    Compacted,
-    Rewrapped,
-}
-
-impl Entry {
-    fn of(n: u64, previous: Hash, time_ns: i64, tombstone: &Tombstone) -> Self {
-        let (kind, segment, footer, started_at_ns) = match tombstone {
-            Tombstone::EraseBegun { started_at_ns, .. } => {
-                (Kind::EraseBegun, None, None, *started_at_ns)
-            }
-            Tombstone::Erased { .. } => (Kind::Erased, None, None, None),
-            Tombstone::Held { .. } => (Kind::Held, None, None, None),
-            Tombstone::Released { .. } => (Kind::Released, None, None, None),
-            Tombstone::Compacted { segment, footer } => {
-                (Kind::Compacted, Some(segment.0), Some(footer.to_hex()), None)
-            }
-            Tombstone::Rewrapped { segment } => (Kind::Rewrapped, Some(segment.0), None, None),
-        };
-        Self {
-            n,
-            previous: previous.to_hex(),
-            time: format_utc_ns(time_ns),
-            kind,
-            call: tombstone.call().map(|call| call.to_string()),
-            reason: tombstone.reason().map(str::to_owned),
-            started_at: started_at_ns.map(format_utc_ns),
-            segment,
-            footer,
-        }
+    /// Merkle root over the slots of the key file that the segment has since it was last wrapped anew;
+    /// `None`: it has the first one.
+    #[must_use]
+    pub fn rewrap(&self, segment: SegmentId) -> Option<Hash> {
+        self.rewraps.get(&segment).copied()
     }
 
-    fn to_json(&self) -> String {
-        // Strings, numbers and a unit enum: this cannot fail.
-        serde_json::to_string(self).unwrap_or_default()
-    }
-
-    /// When it was made, and what it says; `None` if a key is missing, or not its kind's.
-    fn meaning(&self) -> Option<(i64, Tombstone)> {
-        let call = || self.call.as_ref()?.parse().ok();
-        let reason = || self.reason.clone();
-        let segment = || self.segment.map(SegmentId);
-        let tombstone = match self.kind {
-            Kind::EraseBegun => {
-                let started_at_ns = match &self.started_at {
-                    Some(time) => Some(parse_utc_ns(time)?),
-                    None => None,
-                };
-                Tombstone::EraseBegun { call: call()?, reason: reason()?, started_at_ns }
-            }
-            Kind::Erased => Tombstone::Erased { call: call()? },
-            Kind::Held => Tombstone::Held { call: call()?, reason: reason()? },
-            Kind::Released => Tombstone::Released { call: call()?, reason: reason()? },
-            Kind::Compacted => {
-                let footer = Hash::from_hex(self.footer.as_ref()?)?;
-                Tombstone::Compacted { segment: segment()?, footer }
-            }
-            Kind::Rewrapped => Tombstone::Rewrapped { segment: segment()? },
-        };
-        let time_ns = parse_utc_ns(&self.time)?;
-        // Keys of another kind would be lost here, and other spellings be made ours.
-        let previous = Hash::from_hex(&self.previous)?;
-        let again = Self::of(self.n, previous, time_ns, &tombstone).to_json();
-        (again == self.to_json()).then_some((time_ns, tombstone))
+    /// SHA-256 of `archive.toml` since its last change; `None`: it is the one of `init`.
+    #[must_use]
+    pub const fn settings(&self) -> Option<Hash> {
+        self.settings
     }
 }
 
 fn is_reason(reason: &str) -> bool {
     let len = 1..=TOMBSTONE_REASON_BYTES_MAX;
     len.contains(&reason.len()) && !reason.chars().any(char::is_control)
-}
-
-/// Signature, JSON and its entry, of a line with its newline, in the one spelling that is ours.
-fn read_line(line: &[u8]) -> Option<([u8; 64], &[u8], Entry)> {
-    if line.len() > TOMBSTONE_LINE_BYTES_MAX {
-        return None;
-    }
-    let line = line.strip_suffix(b"\n")?;
-    let (signature, json) = line.split_at_checked(88)?;
-    let signature = STANDARD.decode(signature).ok()?.try_into().ok()?;
-    let json = json.strip_prefix(b" ")?;
-    let entry: Entry = serde_json::from_slice(json).ok()?;
-    (entry.to_json().as_bytes() == json).then_some((signature, json, entry))
-}
-
-/// True if `tail`, which begins with a wrong line `offset` bytes into the file, is what a write cut
-/// short by a power failure leaves.
-fn is_torn(tail: &[u8], offset: usize) -> bool {
-    // 1. Zeros within it are blocks that were not written: each run is made of whole blocks, but
-    //    for the ends of what was to be written.
-    let is_border = |at: usize| (offset + at) % SECTOR_BYTES == 0;
-    let zeros_are_blocks = tail.windows(2).enumerate().all(|(at, pair)| match pair {
-        [0, next] if *next != 0 => is_border(at + 1),
-        [before, 0] if *before != 0 => is_border(at + 1),
-        _ => true,
-    });
-    // 2. A whole entry in it was written whole: if it is wrong, it was changed later. Only the
-    //    newline of the last one may be missing.
-    let written = tail.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-    let holds_an_entry = tail.split(|byte| matches!(byte, 0 | b'\n')).any(|part| {
-        let end = part.iter().rposition(|byte| *byte == b'}').map_or(0, |at| at + 1);
-        let (entry, _) = part.split_at(end);
-        end != written && read_line(&[entry, b"\n"].concat()).is_some()
-    });
-    // 3. A line with a newline and without zeros was written whole, too.
-    let is_incomplete =
-        tail.contains(&0) || !tail.contains(&b'\n') && tail.len() < TOMBSTONE_LINE_BYTES_MAX;
-    is_incomplete && zeros_are_blocks && !holds_an_entry
 }
 
 #[cfg(test)]

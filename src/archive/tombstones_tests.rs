@@ -39,10 +39,23 @@ fn every_kind() -> Vec<Tombstone> {
         reason: "retention".to_owned(),
         started_at_ns: None,
     };
-    let rewrapped = Tombstone::Rewrapped { segment: SegmentId(4) };
+    let hash = Hash::new([9; 32]);
+    let rewrapped = Tombstone::Rewrapped { segment: SegmentId(4), slots: hash };
+    let settings = Tombstone::Settings { manifest: hash };
     let (one, two) = (compacted(3, 1), compacted(3, 2));
     let other = CallId(5);
-    vec![held(CALL), released(CALL), begun(CALL), erased, unknown, one, rewrapped, two, held(other)]
+    vec![
+        held(CALL),
+        released(CALL),
+        begun(CALL),
+        erased,
+        unknown,
+        one,
+        rewrapped,
+        two,
+        settings,
+        held(other),
+    ]
 }
 
 fn lines(all: &[Tombstone]) -> (Tombstones, Vec<Vec<u8>>) {
@@ -80,7 +93,7 @@ fn what_was_written_is_read_back_and_answers_all_questions() {
     let (tombstones, lines) = lines(&every_kind());
     let (read, torn) = parse(&lines.concat()).expect("whole");
     assert_eq!((&read, torn), (&tombstones, 0));
-    assert_eq!((read.count(), read.head()), (9, sha256(&[lines.last().expect("lines")])));
+    assert_eq!((read.count(), read.head()), (10, sha256(&[lines.last().expect("lines")])));
     assert!(read.is_erased(CALL) && !read.is_erased(CallId(2)) && !read.is_erased(CallId(3)));
     let erasure = Erasure {
         reason: "request 17".to_owned(),
@@ -151,7 +164,7 @@ fn a_tail_cut_at_any_byte_is_torn_and_what_is_before_it_whole() {
     let end = border.min(holes.len());
     holes[last..end].fill(0);
     let (read, torn) = parse(&holes).expect("torn");
-    assert_eq!((read.count(), torn), (8, (bytes.len() - last) as u64));
+    assert_eq!((read.count(), torn), (9, (bytes.len() - last) as u64));
     holes.truncate(last);
     holes.extend([0; 700]);
     assert_eq!(parse(&holes).expect("torn").1, 700);

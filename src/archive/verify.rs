@@ -13,7 +13,7 @@ use std::fmt;
 use super::checkpoint::{Checkpoint, origin};
 use super::disk::{Disk, read_vec};
 use super::error::ArchiveError;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, Named};
 use super::merkle::{Frontier, Hash, sha256};
 use super::recover::list_segments;
 use super::scan::{check_header, scan, torn_bytes};
@@ -150,6 +150,7 @@ pub fn verify_on<D: Disk>(disk: &D, options: &VerifyOptions) -> Result<Verified,
         let what = "it names another signing key than the one that was given";
         found.faults.push(Fault::of(MANIFEST_NAME, what));
     }
+    let mut is_told = false;
     let tombstones = match TombstoneFile::load(disk, archive, Some(&key)) {
         Ok(file) => {
             if file.torn_bytes() > 0 {
@@ -160,17 +161,30 @@ pub fn verify_on<D: Disk>(disk: &D, options: &VerifyOptions) -> Result<Verified,
         }
         Err(ArchiveError::BadTombstones { fault }) => {
             found.faults.push(Fault::of(TOMBSTONES_NAME, fault.to_string()));
+            is_told = true;
             Tombstones::new(archive)
         }
         Err(error) => return Err(error),
     };
+    match Manifest::current(disk, &tombstones) {
+        Ok((_, Named::Yes)) => {}
+        Ok((_, Named::NotYet)) => {
+            let what = "a change of it was cut short; the next `callspan retain` finishes it";
+            found.leftovers.push(Fault::of(MANIFEST_NAME, what));
+        }
+        Err(ArchiveError::BadManifest { reason }) => {
+            found.faults.push(Fault::of(MANIFEST_NAME, reason));
+        }
+        Err(error) => return Err(error),
+    }
     for call in tombstones.unfinished() {
         let what = format!("the erasure of call {call} was begun and not finished");
         found.leftovers.push(Fault::of(TOMBSTONES_NAME, what));
     }
     found.erased_calls =
         tombstones.erasures().filter(|(_, erasure)| erasure.erased_ns.is_some()).count() as u64;
-    let mut check = Check { disk, archive, key, tombstones, found, chain: BTreeMap::new() };
+    let mut check =
+        Check { disk, archive, key, tombstones, found, chain: BTreeMap::new(), is_told };
     check.segments()?;
     check.chain();
     if let Some(note) = &options.checkpoint {
@@ -187,6 +201,8 @@ struct Check<'d, D: Disk> {
     found: Verified,
     /// Checkpoints by their size.
     chain: BTreeMap<u64, (Checkpoint, String)>,
+    /// Whether it was said that lines of `tombstones` are missing, or that they cannot be read.
+    is_told: bool,
 }
 
 impl<D: Disk> Check<'_, D> {
@@ -290,9 +306,15 @@ impl<D: Disk> Check<'_, D> {
 
     /// Each checkpoint continues the one before it.
     fn chain(&mut self) {
+        let chain = std::mem::take(&mut self.chain);
+        self.walk(&chain);
+        self.chain = chain;
+    }
+
+    fn walk(&mut self, chain: &BTreeMap<u64, (Checkpoint, String)>) {
         let mut log = Frontier::default();
         let mut previous = Hash::new([0; 32]);
-        for (size, (checkpoint, note)) in &self.chain {
+        for (size, (checkpoint, note)) in chain {
             let file = SegmentId(checkpoint.segment.segment).sealed_name();
             if *size != log.size() + 1 {
                 let missing = log.size() + 1..*size;
@@ -313,9 +335,32 @@ impl<D: Disk> Check<'_, D> {
                 self.found.faults.push(Fault::of(&file, what));
                 return;
             }
+            self.tombstones_since(checkpoint, &file);
             previous = sha256(&[note.as_bytes()]);
             self.found.checkpoint = Some(note.clone());
         }
+    }
+
+    /// The lines that `tombstones` had when a checkpoint was signed are still there.
+    fn tombstones_since(&mut self, checkpoint: &Checkpoint, who: &str) {
+        let (count, head) = checkpoint.segment.tombstones;
+        if self.tombstones.count() < count && !self.is_told {
+            // They may have been written since they were read, and the segment sealed after that.
+            let now = TombstoneFile::load(self.disk, self.archive, Some(&self.key));
+            self.tombstones =
+                now.map_or_else(|_| self.tombstones.clone(), |it| it.tombstones().clone());
+        }
+        if self.tombstones.head_after(count) == Some(head) || self.is_told {
+            return;
+        }
+        self.is_told = true;
+        let what = match self.tombstones.count() {
+            left if left < count => {
+                format!("it ends after {left} lines, and {who} knows of {count}")
+            }
+            _ => format!("its first {count} lines are not those that {who} knows"),
+        };
+        self.found.faults.push(Fault::of(TOMBSTONES_NAME, what));
     }
 
     /// The archive still holds what a checkpoint that was kept elsewhere says.
@@ -330,6 +375,7 @@ impl<D: Disk> Check<'_, D> {
             Ok(_) => return self.found.faults.push(fault("it is another archive's")),
             Err(what) => return self.found.faults.push(fault(&what)),
         };
+        self.tombstones_since(&kept, "the checkpoint that was given");
         match self.chain.get(&kept.size) {
             Some((here, _)) if *here == kept => {}
             Some(_) => self.found.faults.push(fault(

@@ -15,10 +15,10 @@ use super::error::{ArchiveError, SegmentFault};
 use super::footer::{Footer, TRAILER_BYTES, TableEntry, decode_trailer};
 use super::merkle::{Frontier, Hash, leaf_hash, root, sha256};
 use super::record::{RecordHeader, StoredRecord, record_span_bytes};
-use super::rewrap::is_signed;
+use super::rewrap;
 use super::scan::{check_entry, check_header, entry_bytes, read_footer};
 use super::segment::{HEADER_BYTES, SegmentId};
-use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, SlotState, decode_slot};
+use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, decode_slot};
 use super::signing::{VerifyingKey, open_note};
 use super::tombstones::Tombstones;
 use super::verify::Fault;
@@ -256,7 +256,15 @@ impl<D: Disk> Checking<'_, D> {
             self.found.faults.push(bad(0, "its header is not valid"));
             return Ok(());
         };
+        let rewrapped = self.rewrapped();
+        let signed = rewrapped.as_deref().unwrap_or(signed);
+        let listed = rewrapped.as_ref().map_or(0, Vec::len);
         let end = header.slot_offset(u32::try_from(signed.len()).unwrap_or(0));
+        let end = end.saturating_add(32 * listed as u64);
+        if listed != header.listed as usize {
+            self.found.faults.push(bad(0, "it is not the key file that was wrapped last"));
+            return Ok(());
+        }
         if self.disk.len_bytes(&file).map_err(io)? != end {
             self.found.faults.push(bad(end, "the key file was cut, or something was added"));
         }
@@ -275,15 +283,6 @@ impl<D: Disk> Checking<'_, D> {
                     self.found.faults.push(bad(offset, &what));
                 }
                 (_, true) => {}
-                (SlotBytes::Key(key), false)
-                    if key.state == SlotState::Rewrapped
-                        && is_signed(
-                            &slot,
-                            self.known.archive,
-                            self.segment,
-                            number,
-                            self.known.key,
-                        ) => {}
                 (SlotBytes::Empty, false) => {
                     let what = "a key was destroyed, and no tombstone says why";
                     self.found.faults.push(bad(offset, what));
@@ -295,5 +294,26 @@ impl<D: Disk> Checking<'_, D> {
             }
         }
         Ok(())
+    }
+
+    /// The hashes of the slots since the keys were last wrapped anew, where they were. Those of the file
+    /// that was announced, which may still wait for its name: the one in its place is checked as the
+    /// one before it then.
+    fn rewrapped(&mut self) -> Option<Vec<Hash>> {
+        let Known { archive, tombstones, .. } = *self.known;
+        let announced = tombstones.rewrap(self.segment)?;
+        let segment = self.segment;
+        let of = |name: &str| rewrap::listed(self.disk, name, archive, segment);
+        let (name, new) = (segment.keys_name(), rewrap::new_keys_name(segment));
+        let here = of(&name);
+        if here.as_ref().is_some_and(|(_, root)| *root == announced) {
+            return here.map(|(hashes, _)| hashes);
+        }
+        if of(&new).is_some_and(|(_, root)| root == announced) {
+            return here.map(|(hashes, _)| hashes);
+        }
+        let what = "it is an older file than its keys were last wrapped in";
+        self.found.faults.push(Fault::of(&name, what));
+        here.map(|(hashes, _)| hashes)
     }
 }

@@ -30,6 +30,7 @@ use super::record::{Packed, RecordHeader, StoredRecord, pack, record_span_bytes,
 use super::recover::{RecoveredSegment, catch_up, is_summary, list_segments, recover};
 use super::scan::{Wanted, check_entry, entry_bytes};
 use super::segment::{Compression, RecordKind, SegmentId, SegmentState};
+use super::tombstone_file::TombstoneFile;
 use super::unseal::Unsealer;
 use crate::base::CallId;
 use crate::base::limits::{
@@ -143,6 +144,9 @@ impl<D: Disk> Writer<D> {
         manifest.check_keys(&keys)?;
         let archive = manifest.archive_id().unwrap_or_default();
         take_lock(&mut disk)?;
+        // Nobody is a recipient again because an older archive.toml was put back.
+        let tombstones = TombstoneFile::load(&disk, archive, Some(&manifest.verifying_key()?))?;
+        let (manifest, _) = Manifest::current(&disk, tombstones.tombstones())?;
         let BoxKeys { signing, box_key } = keys;
         // Step 2: the index.
         let index_key = (!manifest.plaintext).then(|| box_key.index_key());
@@ -172,7 +176,7 @@ impl<D: Disk> Writer<D> {
             index_lost: false,
             report: Committed::default(),
         };
-        purge_erased(&writer.disk, &mut writer.index, &manifest)?;
+        purge_erased(&mut writer.index, tombstones.tombstones())?;
         let recovered = writer.recover()?;
         Ok((writer, recovered))
     }

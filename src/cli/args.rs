@@ -338,6 +338,9 @@ pub struct RunArgs {
     /// Keep so much of the archive's disk free: below it new calls are not recorded [default: 0]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub disk_reserve: Option<u64>,
+    /// Copy each new checkpoint into this directory, which another machine should keep
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint_to: Option<PathBuf>,
     /// Read only frames that match this BPF expression
     #[arg(long, value_name = "BPF")]
     pub filter: Option<String>,

@@ -176,6 +176,7 @@ fn overlay(upper: CaptureArgs, lower: CaptureArgs) -> CaptureArgs {
         commit_interval: upper.commit_interval.or(lower.commit_interval),
         ring_size: upper.ring_size.or(lower.ring_size),
         disk_reserve: upper.disk_reserve.or(lower.disk_reserve),
+        checkpoint_to: upper.checkpoint_to.or(lower.checkpoint_to),
         filter: upper.filter.or(lower.filter),
         band: upper.band.or(lower.band),
         metrics: upper.metrics.or(lower.metrics),
@@ -195,7 +196,7 @@ mod tests {
         signing-key = \"s.key\"\nbox-key = \"b.key\"\n\
         store = \"raw\"\nstart = \"media\"\nworkers = 3\ncapture-threads = 2\n\
         opus-bitrate = \"32k\"\nopus-complexity = 5\nreorder-window = 100\n\
-        commit-interval = 500\nring-size = 128\ndisk-reserve = \"1G\"\nfilter = \"udp\"\nband = \"wb\"\n\
+        commit-interval = 500\nring-size = 128\ndisk-reserve = \"1G\"\ncheckpoint-to = \"kept\"\nfilter = \"udp\"\nband = \"wb\"\n\
         metrics = \"127.0.0.1:9464\"\nlog-format = \"json\"\njson = true\n";
 
     fn none() -> CaptureArgs {

@@ -85,6 +85,8 @@ pub struct RunOptions {
     pub band: Band,
     /// Bytes of the disk that are kept free: below it new calls are not recorded; 0: no limit.
     pub disk_reserve_bytes: u64,
+    /// Where each new checkpoint is copied to.
+    pub checkpoint_to: Option<std::path::PathBuf>,
     /// Where Prometheus may scrape.
     pub metrics: Option<SocketAddr>,
     /// How logs on standard error look.

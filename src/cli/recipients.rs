@@ -35,8 +35,7 @@ pub enum Change {
 /// Lists or changes the recipients of an archive.
 pub fn recipients(place: &ArchivePlace, change: &Change) -> Result<Exit, Failure> {
     let failed = |error: ArchiveError| archive_failure(&error);
-    let mut disk = DiskOs::new(&place.dir);
-    let mut manifest = Manifest::read(&disk).map_err(failed)?;
+    let mut manifest = Manifest::read(&DiskOs::new(&place.dir)).map_err(failed)?;
     if manifest.plaintext {
         return Err(Failure::failed(format_args!(
             "{} is a plaintext archive and has no recipients: make a new one with `callspan init \
@@ -66,14 +65,13 @@ pub fn recipients(place: &ArchivePlace, change: &Change) -> Result<Exit, Failure
             left
         }
     };
-    let keys = place.load()?;
     // The lock is held until the end; what another change wrote before it is not overwritten.
-    let _curator = super::upkeep::open(place)?;
-    if Manifest::read(&disk).map_err(failed)? != manifest {
+    let mut curator = super::upkeep::open(place)?;
+    if curator.settings().map_err(failed)? != manifest {
         return Err(Failure::failed("the recipients were changed meanwhile: try again"));
     }
     manifest.recipients = usable_recipients(&Protection::Recipients(wanted)).map_err(failed)?;
-    manifest.write(&mut disk, &keys).map_err(failed)?;
+    curator.change_settings(&manifest).map_err(failed)?;
     output::remark(&format!(
         "calls recorded from the next start on are sealed to {} recipients; older calls stay as \
          they are",

@@ -28,6 +28,8 @@ pub struct RunReport {
     pub calls_recorded: u64,
     /// Calls still going on when the run ended.
     pub calls_truncated: u64,
+    /// True when the archive is sealed: its addresses then stay out of what may be a log.
+    pub is_sealed: bool,
     /// RTP that belonged to no call: the flows that carried most of it.
     pub unclaimed: Vec<UnclaimedFlow>,
     /// Anything else that was lost or cut short, one sentence each ("a.pcap: ends inside a frame").
@@ -161,11 +163,18 @@ impl RunReport {
         if self.outcomes.get(FrameOutcome::UnclaimedRtp) > 0 {
             let _ = writeln!(text, "RTP that belongs to no call (not recorded):");
             for flow in &self.unclaimed {
-                let _ = writeln!(
-                    text,
-                    "        {} → {} {} {} packets: {}",
-                    flow.source, flow.destination, flow.ssrc, flow.packets, flow.reason
-                );
+                let UnclaimedFlow { source, destination, ssrc, packets, reason } = flow;
+                let _ = if self.is_sealed {
+                    writeln!(text, "        {ssrc} {packets} packets: {reason}")
+                } else {
+                    writeln!(
+                        text,
+                        "        {source} → {destination} {ssrc} {packets} packets: {reason}"
+                    )
+                };
+            }
+            if self.is_sealed {
+                text.push_str("        (the archive is sealed: --json has the addresses)\n");
             }
         }
         text

@@ -5,6 +5,7 @@
 //! Non-goals: deciding anything about calls.
 //! Sources: the Prometheus text exposition format; sd_notify(3).
 
+pub mod checkpoint_copy;
 pub mod clock;
 pub mod http;
 pub mod log;

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Records on their way; senders wait beyond it.
 const QUEUE: usize = 1_024;
+/// How long the end of a run waits for the way of the last checkpoint to be free.
+const LAST_CHECKPOINT_WAIT: Duration = Duration::from_secs(2);
 
 /// A group is committed at this size, before its time.
 const GROUP_BYTES: usize = 8 << 20;
@@ -95,10 +97,12 @@ impl ArchiveThread {
     /// When the system has no thread to give.
     ///
     /// `reserve_bytes`: below so many free bytes new calls are refused (`Stats::is_refusing`); 0: never.
+    /// `checkpoints`: takes each new checkpoint; what it has no room for waits for the next commit.
     pub fn start<D: Disk + 'static>(
         writer: Writer<D>,
         commit_interval_ms: u64,
         reserve_bytes: u64,
+        checkpoints: Option<Sender<String>>,
         stats: Arc<Stats>,
     ) -> std::io::Result<Self>
     where
@@ -116,6 +120,8 @@ impl ArchiveThread {
             taken_back: HashMap::default(),
             summaries: 0,
             segment_since: None,
+            checkpoints,
+            handed_on: None,
         };
         keeper.stats.archive_reserve_bytes.set(reserve_bytes);
         keeper.look_at_disk();
@@ -153,6 +159,9 @@ struct Keeper<D: Disk> {
     summaries: u64,
     /// When the open segment got its first record.
     segment_since: Option<Instant>,
+    checkpoints: Option<Sender<String>>,
+    /// The checkpoint that was handed on last.
+    handed_on: Option<String>,
 }
 
 impl<D: Disk> Keeper<D> {
@@ -178,6 +187,7 @@ impl<D: Disk> Keeper<D> {
             }
             if is_last {
                 let sealed = self.writer.seal();
+                self.hand_on(LAST_CHECKPOINT_WAIT);
                 return match failed {
                     Some(error) => Err(error),
                     None => sealed.map(|_| ()),
@@ -201,6 +211,7 @@ impl<D: Disk> Keeper<D> {
         if is_due || self.writer.buffered_bytes() >= GROUP_BYTES {
             self.commit()?;
             self.seal_old()?;
+            self.hand_on(Duration::ZERO);
             self.look_at_disk();
         }
         Ok(())
@@ -210,6 +221,18 @@ impl<D: Disk> Keeper<D> {
     fn look_at_disk(&self) {
         if let Ok(free) = self.writer.disk().free_bytes() {
             self.stats.archive_free_bytes.set(free);
+        }
+    }
+
+    /// Hands the newest checkpoint to whoever keeps it off the box.
+    fn hand_on(&mut self, wait: Duration) {
+        let (Some(to), Some(newest)) = (&self.checkpoints, self.writer.checkpoint()) else {
+            return;
+        };
+        if self.handed_on.as_deref() != Some(newest)
+            && to.send_timeout(newest.to_owned(), wait).is_ok()
+        {
+            self.handed_on = Some(newest.to_owned());
         }
     }
 

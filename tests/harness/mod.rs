@@ -62,7 +62,8 @@ impl Harness {
         let options = WriterOptions { segment_bytes: 64 << 20, ..WriterOptions::new(keys) };
         let (writer, _) = Writer::open(DiskOs::new(path), options).expect("archive opens");
         let stats = Arc::new(Stats::default());
-        let archive = ArchiveThread::start(writer, 100, 0, Arc::clone(&stats)).expect("thread");
+        let archive =
+            ArchiveThread::start(writer, 100, 0, None, Arc::clone(&stats)).expect("thread");
         let joined = Joined {
             archive: archive.sender(),
             ready: Arc::new(Ready::new(CALLS_MAX)),
