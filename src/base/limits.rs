@@ -54,6 +54,12 @@ pub const TCP_WINDOW_BYTES_MAX: u64 = 8 << 20;
 /// What a parked piece costs beside its bytes, so that one-byte segments meet the caps as well.
 pub const TCP_PIECE_OVERHEAD_BYTES: usize = 96;
 
+/// MPLS labels of one frame; more than eight are an unsupported link.
+pub const MPLS_LABELS_MAX: usize = 8;
+
+/// Tunnels within tunnels that are taken off a frame.
+pub const TUNNELS_MAX: usize = 4;
+
 /// VLAN tags of one frame; more than four are an unsupported link.
 pub const VLAN_TAGS_MAX: usize = 4;
 

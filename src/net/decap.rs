@@ -1,18 +1,21 @@
 //! One frame in, at most one transport payload out.
 //!
-//! Purpose: the way of a frame through link, IP, duplicates, fragments and transport, in one place.
+//! Purpose: the way of a frame through link, tunnels, IP, duplicates, fragments and transport, in one
+//! place.
 //! Invariants: every frame ends in exactly one [`Decapped`]; an unfragmented one costs no allocation.
 //! Non-goals: deciding what a payload is, and what to do with a repeated one (the front does).
 //! Sources: RFC 791, RFC 8200, RFC 768, RFC 9293.
 //!
-//! A tunnel (VXLAN, GRE, ERSPAN…) will be one more step: `transport` or `ip` yields an inner frame or
-//! packet, and the steps run again on it, to a depth limit, before duplicates are looked for.
+//! Duplicates are looked for in the innermost packet, whatever carried it: a frame that is mirrored once
+//! as it is and once through a tunnel is one frame. A tunnel's packet that the way fragmented is put
+//! together first, and then looked into once more.
 
 use super::duplicates::{DuplicateWindow, Sighting};
 use super::fragments::{Added, DatagramKey, Fragment, Fragments};
 use super::ip::{self, IpPacket, PROTOCOL_TCP, PROTOCOL_UDP, Part, Version};
 use super::link;
 use super::transport::{self, Addresses, TcpSegment, Transport};
+use super::tunnel::{self, Innermost};
 use crate::base::{FiveTuple, Frame, FrameOutcome, PacketTime};
 
 /// Takes frames of one ring apart. Owns its unfinished datagrams and its duplicate window.
@@ -20,6 +23,8 @@ use crate::base::{FiveTuple, Frame, FrameOutcome, PacketTime};
 pub struct Decap {
     duplicates: DuplicateWindow,
     fragments: Fragments,
+    /// A tunnel's packet that was put together of fragments.
+    tunnelled: Vec<u8>,
 }
 
 /// What a frame carried, or its fate.
@@ -68,7 +73,8 @@ impl Decap {
     /// Allocates the duplicate window (2 MiB).
     #[must_use]
     pub fn new() -> Self {
-        Self { duplicates: DuplicateWindow::new(), fragments: Fragments::new() }
+        let (duplicates, fragments) = (DuplicateWindow::new(), Fragments::new());
+        Self { duplicates, fragments, tunnelled: Vec::new() }
     }
 
     /// Takes one frame apart. The fragment that completes a datagram yields the datagram.
@@ -97,74 +103,132 @@ impl Decap {
 
     fn steps<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Decapped<'a>, FrameOutcome> {
         let (network, bytes) = link::network(frame)?;
-        let packet = ip::packet(network, bytes, link::missing_bytes(frame))?;
-        if !may_carry_transport(&packet) {
-            return Err(FrameOutcome::NotVoip);
+        let outermost = ip::packet(network, bytes, link::missing_bytes(frame))?;
+        let Self { duplicates, fragments, tunnelled } = self;
+        let packet = match tunnel::innermost(outermost)? {
+            Innermost::Packet(packet) => packet,
+            message => return Ok(decapped(duplicates, outermost, message, frame.time)),
+        };
+        let sighting = look(duplicates, &packet, frame.time)?;
+        let Some(part) = packet.part else { return transported(&packet, sighting) };
+        let first = complete(fragments, &packet, part, frame.time)?;
+        let (protocol, datagram) = whole(fragments, packet.version, first)?;
+        if !tunnel::carries_another(protocol, datagram) {
+            let (protocol, payload) = whole(fragments, packet.version, first)?;
+            return transported(&IpPacket { protocol, payload, part: None, ..packet }, sighting);
         }
-        let sighting = self.duplicates.sight(&packet, frame.time);
-        let addresses = Addresses { source: packet.source, destination: packet.destination };
-        let transport = match packet.part {
-            None => transport::transport(
-                addresses,
-                packet.protocol,
-                packet.payload,
-                packet.missing_bytes,
-            )?,
-            Some(_) if sighting == Sighting::Repeated => return Err(FrameOutcome::Duplicate),
-            Some(part) => self.fragment(&packet, part, frame.time)?,
+        tunnelled.clear();
+        tunnelled.extend_from_slice(datagram);
+        let whole_packet = IpPacket { protocol, payload: tunnelled, part: None, ..packet };
+        let packet = match tunnel::innermost(whole_packet)? {
+            Innermost::Packet(packet) => packet,
+            message => return Ok(decapped(duplicates, whole_packet, message, frame.time)),
         };
-        Ok(match transport {
-            Transport::Udp { flow, payload, missing_bytes } => {
-                let cut = if missing_bytes > 0 { Cut::Short } else { Cut::Whole };
-                Decapped::Udp { flow, payload, sighting, cut }
-            }
-            Transport::Tcp { flow, segment } => Decapped::Tcp { flow, segment, sighting },
-        })
+        let sighting = look(duplicates, &packet, frame.time)?;
+        let Some(part) = packet.part else { return transported(&packet, sighting) };
+        let first = complete(fragments, &packet, part, frame.time)?;
+        let (protocol, payload) = whole(fragments, packet.version, first)?;
+        transported(&IpPacket { protocol, payload, part: None, ..packet }, sighting)
     }
+}
 
-    #[cold]
-    fn fragment(
-        &mut self,
-        packet: &IpPacket<'_>,
-        part: Part,
-        now: PacketTime,
-    ) -> Result<Transport<'_>, FrameOutcome> {
-        let key = DatagramKey {
-            source: packet.source,
-            destination: packet.destination,
-            version: packet.version,
-            identification: packet.identification,
-            protocol: match packet.version {
-                Version::V4 => packet.protocol,
-                Version::V6 => 0,
-            },
-        };
-        let fragment = Fragment { part, protocol: packet.protocol, payload: packet.payload };
-        let first = match self.fragments.add(key, fragment, now) {
-            Added::Held => return Err(FrameOutcome::Fragment),
-            Added::Dropped => return Err(FrameOutcome::FragmentDropped),
-            Added::Whole { protocol } => protocol,
-        };
-        let datagram = self.fragments.whole();
-        let (protocol, payload) = match packet.version {
-            Version::V4 => (first, datagram),
-            Version::V6 => {
-                let upper = ip::upper_layer(first, datagram, 0)?;
-                if upper.part.is_some() {
-                    return Err(FrameOutcome::MalformedIp);
-                }
-                (upper.protocol, upper.payload)
+/// Whether a packet is worth going on with, and was there a moment before.
+fn look(
+    duplicates: &mut DuplicateWindow,
+    packet: &IpPacket<'_>,
+    now: PacketTime,
+) -> Result<Sighting, FrameOutcome> {
+    if !may_carry_transport(packet) {
+        return Err(FrameOutcome::NotVoip);
+    }
+    let sighting = duplicates.sight(packet, now);
+    match packet.part {
+        Some(_) if sighting == Sighting::Repeated => Err(FrameOutcome::Duplicate),
+        _ => Ok(sighting),
+    }
+}
+
+/// A message that came in a packet.
+fn decapped<'a>(
+    duplicates: &mut DuplicateWindow,
+    carrier: IpPacket<'_>,
+    found: Innermost<'a>,
+    now: PacketTime,
+) -> Decapped<'a> {
+    let sighting = duplicates.sight(&carrier, now);
+    match found {
+        Innermost::Message { flow, payload } => {
+            let cut = if carrier.missing_bytes > 0 { Cut::Short } else { Cut::Whole };
+            Decapped::Udp { flow, payload, sighting, cut }
+        }
+        Innermost::Packet(_) => Decapped::Done(FrameOutcome::NotVoip),
+    }
+}
+
+fn transported<'a>(
+    packet: &IpPacket<'a>,
+    sighting: Sighting,
+) -> Result<Decapped<'a>, FrameOutcome> {
+    let addresses = Addresses { source: packet.source, destination: packet.destination };
+    let missing_bytes = packet.missing_bytes;
+    let transport =
+        transport::transport(addresses, packet.protocol, packet.payload, missing_bytes)?;
+    Ok(match transport {
+        Transport::Udp { flow, payload, missing_bytes } => {
+            let cut = if missing_bytes > 0 { Cut::Short } else { Cut::Whole };
+            Decapped::Udp { flow, payload, sighting, cut }
+        }
+        Transport::Tcp { flow, segment } => Decapped::Tcp { flow, segment, sighting },
+    })
+}
+
+/// Takes a fragment; the protocol of the datagram's first header if it completes one.
+#[cold]
+fn complete(
+    fragments: &mut Fragments,
+    packet: &IpPacket<'_>,
+    part: Part,
+    now: PacketTime,
+) -> Result<u8, FrameOutcome> {
+    let key = DatagramKey {
+        source: packet.source,
+        destination: packet.destination,
+        version: packet.version,
+        identification: packet.identification,
+        protocol: match packet.version {
+            Version::V4 => packet.protocol,
+            Version::V6 => 0,
+        },
+    };
+    let fragment = Fragment { part, protocol: packet.protocol, payload: packet.payload };
+    match fragments.add(key, fragment, now) {
+        Added::Held => Err(FrameOutcome::Fragment),
+        Added::Dropped => Err(FrameOutcome::FragmentDropped),
+        Added::Whole { protocol } => Ok(protocol),
+    }
+}
+
+/// The datagram that was completed last, and its protocol; `first`: what `complete` returned.
+fn whole(fragments: &Fragments, version: Version, first: u8) -> Result<(u8, &[u8]), FrameOutcome> {
+    let datagram = fragments.whole();
+    match version {
+        Version::V4 => Ok((first, datagram)),
+        Version::V6 => {
+            let upper = ip::upper_layer(first, datagram, 0)?;
+            if upper.part.is_some() {
+                return Err(FrameOutcome::MalformedIp);
             }
-        };
-        let addresses = Addresses { source: packet.source, destination: packet.destination };
-        transport::transport(addresses, protocol, payload, 0)
+            Ok((upper.protocol, upper.payload))
+        }
     }
 }
 
 /// A fragment of IPv6 may begin with an extension header, and later ones repeat its number.
 fn may_carry_transport(packet: &IpPacket<'_>) -> bool {
-    let fragment_of_v6 = packet.version == Version::V6 && packet.part.is_some();
-    matches!(packet.protocol, PROTOCOL_UDP | PROTOCOL_TCP) || fragment_of_v6
+    let is_part = packet.part.is_some();
+    let fragment_of_v6 = packet.version == Version::V6 && is_part;
+    let fragment_of_tunnel = is_part && tunnel::is_tunnel(packet.protocol);
+    matches!(packet.protocol, PROTOCOL_UDP | PROTOCOL_TCP) || fragment_of_v6 || fragment_of_tunnel
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! Takes off the link layer.
 //!
-//! Purpose: find the IP header behind Ethernet, VLAN tags, Linux cooked, loopback or nothing.
-//! Invariants: what comes back is a tail of what came in; at most `VLAN_TAGS_MAX` tags are read.
-//! Non-goals: LLC/SNAP, MPLS and PPPoE, which end as `not_voip`; the trailer (IP's length cuts it).
-//! Sources: IEEE 802.3, 802.1Q, 802.1ad; LINKTYPE_NULL, _LOOP, _LINUX_SLL, _LINUX_SLL2 of tcpdump.org.
+//! Purpose: find the IP header behind Ethernet, VLAN tags, MPLS, PPPoE, Linux cooked, loopback or nothing.
+//! Invariants: what comes back is a tail of what came in; at most `VLAN_TAGS_MAX` tags,
+//! `MPLS_LABELS_MAX` labels and `TUNNELS_MAX` frames within frames are read.
+//! Non-goals: LLC/SNAP, which ends as `not_voip`; the trailer (IP's length cuts it).
+//! Sources: IEEE 802.3, 802.1Q, 802.1ad; RFC 3032, 4385, 4448 (MPLS); RFC 2516 (PPPoE); LINKTYPE_NULL, _LOOP, _LINUX_SLL, _LINUX_SLL2 of tcpdump.org.
 
-use crate::base::limits::VLAN_TAGS_MAX;
+use super::tunnel::ppp_type;
+use crate::base::limits::{MPLS_LABELS_MAX, TUNNELS_MAX, VLAN_TAGS_MAX};
 use crate::base::{Frame, FrameOutcome, LinkType, Reader};
 use etherparse::{EtherType, Ethernet2HeaderSlice, SingleVlanHeaderSlice, ether_type};
 
@@ -25,7 +27,7 @@ pub(super) enum Network {
 /// `UnsupportedLink` for link types and tag depths that are not read here.
 pub(super) fn network<'a>(frame: &Frame<'a>) -> Result<(Network, &'a [u8]), FrameOutcome> {
     let found = match frame.link {
-        LinkType::Ethernet => ethernet(frame.bytes),
+        LinkType::Ethernet => ethernet(frame.bytes, TUNNELS_MAX),
         LinkType::RawIp => Some(Ok((Network::ByVersion, frame.bytes))),
         LinkType::Null => loopback(frame.bytes, Order::Either),
         LinkType::Loop => loopback(frame.bytes, Order::Network),
@@ -33,11 +35,35 @@ pub(super) fn network<'a>(frame: &Frame<'a>) -> Result<(Network, &'a [u8]), Fram
         LinkType::LinuxCooked2 => cooked2(frame.bytes),
         LinkType::Other(_) => return Err(FrameOutcome::UnsupportedLink),
     };
-    found.unwrap_or(Err(if missing_bytes(frame) > 0 {
-        FrameOutcome::CutShort
-    } else {
-        FrameOutcome::MalformedLink
-    }))
+    found.unwrap_or_else(|| Err(incomplete(missing_bytes(frame))))
+}
+
+/// The same for an Ethernet frame in a tunnel, of which the capture cut off `missing_bytes`.
+///
+/// # Errors
+/// As `network`.
+pub(super) fn inner_ethernet(
+    bytes: &[u8],
+    missing_bytes: usize,
+) -> Result<(Network, &[u8]), FrameOutcome> {
+    ethernet(bytes, TUNNELS_MAX).unwrap_or_else(|| Err(incomplete(missing_bytes)))
+}
+
+/// The same for what a tunnel announces by an EtherType.
+///
+/// # Errors
+/// As `network`.
+pub(super) fn inner_typed(
+    kind: u16,
+    bytes: &[u8],
+    missing_bytes: usize,
+) -> Result<(Network, &[u8]), FrameOutcome> {
+    let found = by_ether_type(EtherType(kind), bytes, TUNNELS_MAX);
+    found.unwrap_or_else(|| Err(incomplete(missing_bytes)))
+}
+
+const fn incomplete(missing_bytes: usize) -> FrameOutcome {
+    if missing_bytes > 0 { FrameOutcome::CutShort } else { FrameOutcome::MalformedLink }
 }
 
 /// Bytes of the frame that the capture did not keep.
@@ -48,13 +74,14 @@ pub(super) fn missing_bytes(frame: &Frame<'_>) -> usize {
 /// `None`: the bytes end within a header.
 type Found<'a> = Option<Result<(Network, &'a [u8]), FrameOutcome>>;
 
-fn ethernet(bytes: &[u8]) -> Found<'_> {
+/// `depth`: how many more frames within this one are looked into.
+fn ethernet(bytes: &[u8], depth: usize) -> Found<'_> {
     let header = Ethernet2HeaderSlice::from_slice(bytes).ok()?;
-    by_ether_type(header.ether_type(), bytes.get(header.slice().len()..)?)
+    by_ether_type(header.ether_type(), bytes.get(header.slice().len()..)?, depth)
 }
 
 /// Follows VLAN tags to the IP header. A number up to 1 500 is an 802.3 length: LLC follows.
-fn by_ether_type(mut announced: EtherType, mut bytes: &[u8]) -> Found<'_> {
+fn by_ether_type(mut announced: EtherType, mut bytes: &[u8], depth: usize) -> Found<'_> {
     for _ in 0..=VLAN_TAGS_MAX {
         match announced {
             ether_type::IPV4 => return Some(Ok((Network::Ipv4, bytes))),
@@ -66,8 +93,42 @@ fn by_ether_type(mut announced: EtherType, mut bytes: &[u8]) -> Found<'_> {
                 announced = tag.ether_type();
                 bytes = bytes.get(tag.slice().len()..)?;
             }
+            EtherType(TYPE_MPLS | 0x8848) => return mpls(bytes, depth),
+            EtherType(0x8864) => {
+                // 6 bytes of PPPoE: version, code, session, length.
+                let session = bytes.get(6..)?;
+                return match ppp_type(session) {
+                    Some((kind, inner)) if depth > 0 => {
+                        by_ether_type(EtherType(kind), inner, depth - 1)
+                    }
+                    _ => Some(Err(FrameOutcome::NotVoip)),
+                };
+            }
             _ => return Some(Err(FrameOutcome::NotVoip)),
         }
+    }
+    Some(Err(FrameOutcome::UnsupportedLink))
+}
+
+/// MPLS unicast.
+pub(super) const TYPE_MPLS: u16 = 0x8847;
+
+/// Nothing in a label says what it carries: IP shows its version; a pseudowire begins with a control
+/// word, whose first four bits are zero, or at once with an Ethernet frame.
+fn mpls(bytes: &[u8], depth: usize) -> Found<'_> {
+    let mut reader = Reader::new(bytes);
+    for _ in 0..MPLS_LABELS_MAX {
+        let [_, _, label_end, _] = reader.array::<4>()?;
+        if label_end & 1 == 0 {
+            continue;
+        }
+        let inner = reader.rest();
+        return match (inner.first()? >> 4, depth) {
+            (4 | 6, _) => Some(Ok((Network::ByVersion, inner))),
+            (_, 0) => Some(Err(FrameOutcome::UnsupportedLink)),
+            (0, _) => ethernet(inner.get(4..)?, depth - 1),
+            _ => ethernet(inner, depth - 1),
+        };
     }
     Some(Err(FrameOutcome::UnsupportedLink))
 }
@@ -124,6 +185,6 @@ fn by_hardware(hardware: [u8; 2], announced: [u8; 2], rest: &[u8]) -> Found<'_> 
     const RADIOTAP: u16 = 803;
     match u16::from_be_bytes(hardware) {
         NETLINK | IPGRE | RADIOTAP => Some(Err(FrameOutcome::NotVoip)),
-        _ => by_ether_type(EtherType(u16::from_be_bytes(announced)), rest),
+        _ => by_ether_type(EtherType(u16::from_be_bytes(announced)), rest, TUNNELS_MAX),
     }
 }

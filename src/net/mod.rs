@@ -1,6 +1,6 @@
 //! From a captured frame to a transport payload, and from TCP segments to bytes in order.
 //!
-//! Purpose: take off link layers and IP, rebuild fragmented datagrams and TCP streams, and say which
+//! Purpose: take off link layers, tunnels and IP, rebuild fragmented datagrams and TCP streams, and say which
 //! frames the mirror copied twice, so that the layers above see payloads with their 5-tuple alone.
 //! Invariants: every frame ends as one payload or as one outcome; all state is bounded by
 //! `base::limits`; the path of an unfragmented UDP datagram does not allocate.
@@ -21,6 +21,7 @@ mod tcp_openings;
 mod tcp_parked;
 pub mod tcp_streams;
 mod transport;
+mod tunnel;
 
 pub use decap::{Cut, Decap, Decapped};
 pub use duplicates::Sighting;
