@@ -107,7 +107,9 @@ impl Decap {
         let Self { duplicates, fragments, tunnelled } = self;
         let packet = match tunnel::innermost(outermost)? {
             Innermost::Packet(packet) => packet,
-            message => return Ok(decapped(duplicates, outermost, message, frame.time)),
+            Innermost::Message { flow, payload } => {
+                return Ok(message(duplicates, &outermost, flow, payload, frame.time));
+            }
         };
         let sighting = look(duplicates, &packet, frame.time)?;
         let Some(part) = packet.part else { return transported(&packet, sighting) };
@@ -122,7 +124,9 @@ impl Decap {
         let whole_packet = IpPacket { protocol, payload: tunnelled, part: None, ..packet };
         let packet = match tunnel::innermost(whole_packet)? {
             Innermost::Packet(packet) => packet,
-            message => return Ok(decapped(duplicates, whole_packet, message, frame.time)),
+            Innermost::Message { flow, payload } => {
+                return Ok(message(duplicates, &whole_packet, flow, payload, frame.time));
+            }
         };
         let sighting = look(duplicates, &packet, frame.time)?;
         let Some(part) = packet.part else { return transported(&packet, sighting) };
@@ -149,20 +153,16 @@ fn look(
 }
 
 /// A message that came in a packet.
-fn decapped<'a>(
+fn message<'a>(
     duplicates: &mut DuplicateWindow,
-    carrier: IpPacket<'_>,
-    found: Innermost<'a>,
+    carrier: &IpPacket<'_>,
+    flow: FiveTuple,
+    payload: &'a [u8],
     now: PacketTime,
 ) -> Decapped<'a> {
-    let sighting = duplicates.sight(&carrier, now);
-    match found {
-        Innermost::Message { flow, payload } => {
-            let cut = if carrier.missing_bytes > 0 { Cut::Short } else { Cut::Whole };
-            Decapped::Udp { flow, payload, sighting, cut }
-        }
-        Innermost::Packet(_) => Decapped::Done(FrameOutcome::NotVoip),
-    }
+    let sighting = duplicates.sight(carrier, now);
+    let cut = if carrier.missing_bytes > 0 { Cut::Short } else { Cut::Whole };
+    Decapped::Udp { flow, payload, sighting, cut }
 }
 
 fn transported<'a>(
