@@ -17,7 +17,7 @@ use callspan::archive::{
 };
 use callspan::base::{CallId, rfc3339};
 use callspan::cli::ArchivePlace;
-use robust_common::{CALLSPAN, Case, Ended, ends};
+use robust_common::{CALLSPAN, Case, Ended, ends, phones};
 use serde_json::json;
 
 /// 2025-10-09T08:53:20Z.
@@ -320,4 +320,28 @@ impl Remarks for Ended {
     fn says_remark(&self, part: &str) {
         assert!(self.errors.lines().count() == 1 && self.errors.contains(part), "{self:?}");
     }
+}
+
+#[test]
+fn what_root_does_to_an_archive_shuts_its_recorder_out_of_nothing() {
+    use std::os::unix::fs::MetadataExt;
+    const RECORDER: u32 = 4_711;
+    let case = Case::new();
+    fill(&case, &[(ALICE, NUMBER)]);
+    let id = ALICE.to_string();
+    let owner = format!("{RECORDER}:{RECORDER}");
+    let done = ends(case.command("chown").args(["-R", &owner, "calls", "calls.keys"]));
+    assert_eq!(done.status, Some(0), "as root: {done:?}");
+    assert_eq!(case.run(["hold", &id, "--reason", "case 7"]).status, Some(0));
+    assert_eq!(case.run(["retain"]).status, Some(0));
+    assert_eq!(case.run(["replay", phones().to_str().expect("text")]).status, Some(0));
+    let mut looked_at = 0;
+    for place in ["calls", "calls/segments"] {
+        for entry in std::fs::read_dir(case.path(place)).expect("listed") {
+            let entry = entry.expect("an entry");
+            assert_eq!(entry.metadata().expect("there").uid(), RECORDER, "{:?}", entry.path());
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at >= 6, "{looked_at} files");
 }

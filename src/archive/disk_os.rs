@@ -8,7 +8,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -44,6 +44,16 @@ impl DiskOs {
         if name.is_empty() { self.root.clone() } else { self.root.join(name) }
     }
 
+    /// Gives a file that was made to the owner of the directory: whoever keeps an archive as root must
+    /// not shut its recorder out. Only root can, and only root has to.
+    fn adopt(&self, file: &File) -> io::Result<()> {
+        let (owner, made) = (fs::metadata(&self.root)?, file.metadata()?);
+        if made.uid() != owner.uid() {
+            fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+        }
+        Ok(())
+    }
+
     /// Sets `len_bytes` aside; a file system without `fallocate` gets a sparse file, and its
     /// writer learns of a full disk at the commit instead of at the rotation.
     fn preallocate(file: &File, len_bytes: u64) -> io::Result<()> {
@@ -69,7 +79,7 @@ impl Disk for DiskOs {
         let path = self.path(name);
         let file =
             OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        if let Err(error) = Self::preallocate(&file, len_bytes) {
+        if let Err(error) = self.adopt(&file).and_then(|()| Self::preallocate(&file, len_bytes)) {
             // Half a preallocation would keep the bytes that somebody else may still need.
             drop(file);
             fs::remove_file(&path)?;
@@ -175,6 +185,7 @@ impl Disk for DiskOs {
             .truncate(false)
             .mode(0o600)
             .open(self.path(name))?;
+        self.adopt(&file)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => {
                 self.locks.push((name.to_owned(), lock));

@@ -266,6 +266,16 @@ impl Index {
         self.calls(&Query { sip_call_id: Some(text.to_owned()), ..Query::default() })
     }
 
+    /// How many calls it lists.
+    ///
+    /// # Errors
+    /// `Index`, `IndexUnusable`.
+    pub fn count(&self) -> Result<u64, ArchiveError> {
+        let count = self.connection.query_row("SELECT count(*) FROM calls", [], |row| row.get(0));
+        let count: i64 = self.map("count", count)?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
     /// Calls whose newest summary says `ongoing`, oldest first.
     ///
     /// # Errors

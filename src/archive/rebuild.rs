@@ -11,7 +11,7 @@ use std::path::Path;
 use super::curator::{purge_erased, take_upkeep_lock};
 use super::disk::{Disk, IndexPlace, remove_if_there};
 use super::error::ArchiveError;
-use super::index::{Index, Query};
+use super::index::Index;
 use super::manifest::Manifest;
 use super::reader::index_key;
 use super::recover::{index_segment, list_segments};
@@ -69,7 +69,7 @@ pub fn rebuild_index(path: &Path, box_key: Option<&BoxKey>) -> Result<Rebuilt, A
             Err(error) => return Err(error),
         }
     }
-    rebuilt.calls = index.calls(&Query::default())?.len() as u64;
+    rebuilt.calls = index.count()?;
     // Step 4: closing folds SQLite's log into the new file.
     index.close()?;
     // Step 5: the old one goes with its log, which would not fit the new one.

@@ -5,6 +5,7 @@
 //! Non-goals: repairing sealed segments.
 //! Sources: docs/archive.md, "Open after a kill".
 
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 
 use super::SEGMENTS_DIR;
@@ -22,6 +23,7 @@ use super::segment::{HEADER_BYTES, RecordKind, SegmentHeader, SegmentId, Segment
 use super::sidecar::{SIDECAR_HEADER_BYTES, SidecarHeader, SlotBytes, decode_slot};
 use super::tombstone_file::TombstoneFile;
 use super::unseal::Unsealer;
+use crate::base::CallId;
 
 /// Bytes written again at once.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -263,12 +265,23 @@ pub(super) fn index_segment<D: Disk>(
         counts.skipped += found.damaged.len() as u64;
         (found.entries, found.end)
     };
+    let mut summaries: BTreeMap<CallId, Vec<&TableEntry>> = BTreeMap::new();
     for entry in &entries {
         batch.saw(entry.call, segment, entry.sequence);
         counts.records += 1;
         if is_summary(entry.kind) {
+            summaries.entry(entry.call).or_default().push(entry);
+        }
+    }
+    for mut of_call in summaries.into_values() {
+        // The newest wins: an older one is opened only if it cannot be read.
+        of_call.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.sequence));
+        for entry in of_call {
             match read_row(disk, &file, segment, entry, unsealer) {
-                Ok(row) => batch.add_row(row),
+                Ok(row) => {
+                    batch.add_row(row);
+                    break;
+                }
                 Err(ArchiveError::Io { op, name, source }) => {
                     return Err(ArchiveError::Io { op, name, source });
                 }

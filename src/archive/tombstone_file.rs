@@ -232,7 +232,7 @@ impl TombstoneFile {
 pub(super) fn durable_end<D: Disk>(disk: &mut D) -> Result<(u64, Hash), ArchiveError> {
     let none = (0, Hash::new([0; 32]));
     let io = |error| ArchiveError::io("read", TOMBSTONES_NAME, error);
-    let file = match disk.open_write(TOMBSTONES_NAME) {
+    let file = match disk.open_read(TOMBSTONES_NAME) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(none),
         opened => opened.map_err(io)?,
     };
