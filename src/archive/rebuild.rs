@@ -11,10 +11,10 @@ use std::path::Path;
 use super::curator::{purge_erased, take_upkeep_lock};
 use super::disk::{Disk, IndexPlace, remove_if_there};
 use super::error::ArchiveError;
-use super::index::Index;
+use super::index::{Batch, Index};
 use super::manifest::Manifest;
 use super::reader::index_key;
-use super::recover::{index_segment, list_segments};
+use super::recover::{SegmentCounts, list_segments, read_segment};
 use super::secret::BoxKey;
 use super::tombstone_file::TombstoneFile;
 use super::unseal::Unsealer;
@@ -58,17 +58,11 @@ pub fn rebuild_index(path: &Path, box_key: Option<&BoxKey>) -> Result<Rebuilt, A
     let tombstones = TombstoneFile::load(&disk, archive, Some(&key))?;
     purge_erased(&mut index, tombstones.tombstones())?;
     let mut rebuilt = Rebuilt::default();
-    for listed in list_segments(&disk)? {
-        match index_segment(&disk, &mut index, archive, listed, &unsealer) {
-            Ok(counts) => {
-                rebuilt.segments += 1;
-                rebuilt.records += counts.records;
-                rebuilt.skipped += counts.skipped;
-            }
-            Err(ArchiveError::BadSegment { .. }) => rebuilt.skipped += 1,
-            Err(error) => return Err(error),
-        }
-    }
+    let segments = list_segments(&disk)?;
+    read_into(&mut index, &mut rebuilt, || {
+        let read = |listed| read_segment(&disk, archive, listed, &unsealer);
+        segments.iter().copied().map(read)
+    })?;
     rebuilt.calls = index.count()?;
     // Step 4: closing folds SQLite's log into the new file.
     index.close()?;
@@ -78,6 +72,35 @@ pub fn rebuild_index(path: &Path, box_key: Option<&BoxKey>) -> Result<Rebuilt, A
     disk.rename(&new_name, INDEX_NAME).map_err(io)?;
     disk.sync_dir("").map_err(io)?;
     Ok(rebuilt)
+}
+
+/// Applies what is read of each segment, in order, while the next one is being read.
+fn read_into<I>(
+    index: &mut Index,
+    rebuilt: &mut Rebuilt,
+    segments: impl FnOnce() -> I + Send,
+) -> Result<(), ArchiveError>
+where
+    I: Iterator<Item = Result<(SegmentCounts, Batch), ArchiveError>>,
+{
+    std::thread::scope(|scope| {
+        let (sender, read) = crossbeam::channel::bounded(1);
+        // A send fails only once the other side has given up.
+        scope.spawn(move || segments().try_for_each(|segment| sender.send(segment)));
+        for segment in read {
+            match segment {
+                Ok((counts, batch)) => {
+                    index.apply(&batch)?;
+                    rebuilt.segments += 1;
+                    rebuilt.records += counts.records;
+                    rebuilt.skipped += counts.skipped;
+                }
+                Err(ArchiveError::BadSegment { .. }) => rebuilt.skipped += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    })
 }
 
 fn remove_index<D: Disk>(disk: &mut D, name: &str) -> Result<(), ArchiveError> {

@@ -198,8 +198,11 @@ pub(super) fn catch_up<D: Disk>(
     let mut caught = CaughtUp::default();
     for (segment, state) in listed {
         if known.get(segment) != Some(&SegmentState::Sealed) {
-            match index_segment(disk, index, archive, (*segment, *state), unsealer) {
-                Ok(_) => caught.segments += 1,
+            match read_segment(disk, archive, (*segment, *state), unsealer) {
+                Ok((_, batch)) => {
+                    index.apply(&batch)?;
+                    caught.segments += 1;
+                }
                 Err(ArchiveError::BadSegment { .. }) => caught.unreadable.push(*segment),
                 Err(error) => return Err(error),
             }
@@ -236,14 +239,13 @@ pub(super) struct SegmentCounts {
     pub skipped: u64,
 }
 
-/// Reads a segment into the index, in one transaction.
-pub(super) fn index_segment<D: Disk>(
+/// Reads what the index has of a segment.
+pub(super) fn read_segment<D: Disk>(
     disk: &D,
-    index: &mut Index,
     archive: [u8; 16],
     (segment, state): (SegmentId, SegmentState),
     unsealer: &Unsealer,
-) -> Result<SegmentCounts, ArchiveError> {
+) -> Result<(SegmentCounts, Batch), ArchiveError> {
     let name = match state {
         SegmentState::Open => segment.open_name(),
         SegmentState::Sealed => segment.sealed_name(),
@@ -273,9 +275,14 @@ pub(super) fn index_segment<D: Disk>(
             summaries.entry(entry.call).or_default().push(entry);
         }
     }
-    for mut of_call in summaries.into_values() {
-        // The newest wins: an older one is opened only if it cannot be read.
+    // The newest wins: an older one is opened only if it cannot be read.
+    let mut summaries: Vec<Vec<&TableEntry>> = summaries.into_values().collect();
+    for of_call in &mut summaries {
         of_call.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.sequence));
+    }
+    // In the order of the file, so that the disk reads ahead.
+    summaries.sort_unstable_by_key(|of_call| of_call.first().map(|entry| entry.offset));
+    for of_call in summaries {
         for entry in of_call {
             match read_row(disk, &file, segment, entry, unsealer) {
                 Ok(row) => {
@@ -292,8 +299,7 @@ pub(super) fn index_segment<D: Disk>(
         }
     }
     batch.segments.insert(segment, (state, end));
-    index.apply(&batch)?;
-    Ok(counts)
+    Ok((counts, batch))
 }
 
 /// True for the kinds that the index has a row of.
