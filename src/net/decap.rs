@@ -105,14 +105,10 @@ impl Decap {
         let (network, bytes) = link::network(frame)?;
         let outermost = ip::packet(network, bytes, link::missing_bytes(frame))?;
         let Self { duplicates, fragments, tunnelled } = self;
-        let packet = match tunnel::innermost(outermost)? {
-            Innermost::Packet(packet) => packet,
-            Innermost::Message { flow, payload } => {
-                return Ok(message(duplicates, &outermost, flow, payload, frame.time));
-            }
+        let (packet, part, sighting) = match inwards(duplicates, outermost, frame.time)? {
+            Inwards::Whole(decapped) => return Ok(decapped),
+            Inwards::Part(packet, part, sighting) => (packet, part, sighting),
         };
-        let sighting = look(duplicates, &packet, frame.time)?;
-        let Some(part) = packet.part else { return transported(&packet, sighting) };
         let first = complete(fragments, &packet, part, frame.time)?;
         let (protocol, datagram) = whole(fragments, packet.version, first)?;
         if !tunnel::carries_another(protocol, datagram) {
@@ -121,48 +117,46 @@ impl Decap {
         }
         tunnelled.clear();
         tunnelled.extend_from_slice(datagram);
-        let whole_packet = IpPacket { protocol, payload: tunnelled, part: None, ..packet };
-        let packet = match tunnel::innermost(whole_packet)? {
-            Innermost::Packet(packet) => packet,
-            Innermost::Message { flow, payload } => {
-                return Ok(message(duplicates, &whole_packet, flow, payload, frame.time));
-            }
+        let carrier = IpPacket { protocol, payload: tunnelled, part: None, ..packet };
+        let (packet, part, sighting) = match inwards(duplicates, carrier, frame.time)? {
+            Inwards::Whole(decapped) => return Ok(decapped),
+            Inwards::Part(packet, part, sighting) => (packet, part, sighting),
         };
-        let sighting = look(duplicates, &packet, frame.time)?;
-        let Some(part) = packet.part else { return transported(&packet, sighting) };
         let first = complete(fragments, &packet, part, frame.time)?;
         let (protocol, payload) = whole(fragments, packet.version, first)?;
         transported(&IpPacket { protocol, payload, part: None, ..packet }, sighting)
     }
 }
 
-/// Whether a packet is worth going on with, and was there a moment before.
-fn look(
-    duplicates: &mut DuplicateWindow,
-    packet: &IpPacket<'_>,
-    now: PacketTime,
-) -> Result<Sighting, FrameOutcome> {
-    if !may_carry_transport(packet) {
-        return Err(FrameOutcome::NotVoip);
-    }
-    let sighting = duplicates.sight(packet, now);
-    match packet.part {
-        Some(_) if sighting == Sighting::Repeated => Err(FrameOutcome::Duplicate),
-        _ => Ok(sighting),
-    }
+/// Where a packet leads without its other fragments.
+enum Inwards<'a> {
+    Whole(Decapped<'a>),
+    Part(IpPacket<'a>, Part, Sighting),
 }
 
-/// A message that came in a packet.
-fn message<'a>(
+/// Takes tunnels off, and looks for duplicates of what is innermost.
+fn inwards<'a>(
     duplicates: &mut DuplicateWindow,
-    carrier: &IpPacket<'_>,
-    flow: FiveTuple,
-    payload: &'a [u8],
+    carrier: IpPacket<'a>,
     now: PacketTime,
-) -> Decapped<'a> {
-    let sighting = duplicates.sight(carrier, now);
-    let cut = if carrier.missing_bytes > 0 { Cut::Short } else { Cut::Whole };
-    Decapped::Udp { flow, payload, sighting, cut }
+) -> Result<Inwards<'a>, FrameOutcome> {
+    let packet = match tunnel::innermost(carrier)? {
+        Innermost::Packet(packet) => packet,
+        Innermost::Message { flow, payload } => {
+            let sighting = duplicates.sight(&carrier, now);
+            let cut = if carrier.missing_bytes > 0 { Cut::Short } else { Cut::Whole };
+            return Ok(Inwards::Whole(Decapped::Udp { flow, payload, sighting, cut }));
+        }
+    };
+    if !may_carry_transport(&packet) {
+        return Err(FrameOutcome::NotVoip);
+    }
+    let sighting = duplicates.sight(&packet, now);
+    match packet.part {
+        None => transported(&packet, sighting).map(Inwards::Whole),
+        Some(_) if sighting == Sighting::Repeated => Err(FrameOutcome::Duplicate),
+        Some(part) => Ok(Inwards::Part(packet, part, sighting)),
+    }
 }
 
 fn transported<'a>(
