@@ -13,6 +13,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use archive_common::{Protect, keys, open_writer};
+use callspan::archive::disk_sim::Random;
 use callspan::archive::record::decode_record;
 use callspan::archive::verify::{Verdict, Verified, VerifyOptions, verify_on};
 use callspan::archive::{Compression, Disk, DiskSim, RecordKind};
@@ -30,22 +31,6 @@ struct Finished {
     /// Earlier bytes that files had, by the name that they have now.
     earlier: Vec<(String, Vec<u8>)>,
     options: VerifyOptions,
-}
-
-/// The same numbers for the same seed (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end.max(1) as u64).expect("small")
-    }
 }
 
 /// One change.
