@@ -150,6 +150,14 @@ pub fn is_full(error: &io::Error) -> bool {
     )
 }
 
+/// Opens a file that may not be there for reading.
+pub(super) fn open_if_there<D: Disk>(disk: &D, name: &str) -> io::Result<Option<D::File>> {
+    match disk.open_read(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
 /// Removes a file that may not be there.
 pub(super) fn remove_if_there<D: Disk>(disk: &mut D, name: &str) -> io::Result<()> {
     match disk.remove(name) {

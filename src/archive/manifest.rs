@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::box_keys::BoxKeys;
-use super::disk::{Disk, is_full, read_vec, remove_if_there};
+use super::disk::{Disk, is_full, open_if_there, read_vec, remove_if_there};
 use super::error::ArchiveError;
 use super::index::Index;
 use super::merkle::{Hash, sha256};
@@ -118,10 +118,7 @@ impl Manifest {
     /// # Errors
     /// `NotInitialised`, `BadManifest`, `VersionUnknown`, `Io`.
     pub fn read<D: Disk>(disk: &D) -> Result<Self, ArchiveError> {
-        let bytes = read_file(disk, MANIFEST_NAME)?;
-        Self::parse(
-            &bytes.ok_or_else(|| ArchiveError::NotInitialised { path: disk.place().into() })?,
-        )
+        Self::parse(&read_own(disk)?)
     }
 
     /// The settings that hold, and whether they still wait for their name: `archive.toml`, or the one
@@ -133,10 +130,10 @@ impl Manifest {
         disk: &D,
         tombstones: &Tombstones,
     ) -> Result<(Self, Named), ArchiveError> {
-        let manifest = Self::read(disk)?;
-        let Some(announced) = tombstones.settings() else { return Ok((manifest, Named::Yes)) };
-        let is_it = |bytes: &[u8]| sha256(&[bytes]) == announced;
-        if read_file(disk, MANIFEST_NAME)?.is_some_and(|bytes| is_it(&bytes)) {
+        let own = read_own(disk)?;
+        let manifest = Self::parse(&own)?;
+        let is_it = |bytes: &[u8]| tombstones.settings().is_none_or(|it| it == sha256(&[bytes]));
+        if is_it(&own) {
             return Ok((manifest, Named::Yes));
         }
         match read_file(disk, MANIFEST_NEW_NAME)? {
@@ -262,13 +259,16 @@ pub(super) fn take_place<D: Disk>(disk: &mut D) -> Result<(), ArchiveError> {
     disk.sync_dir("").map_err(io)
 }
 
+/// The bytes of `archive.toml`.
+fn read_own<D: Disk>(disk: &D) -> Result<Vec<u8>, ArchiveError> {
+    let bytes = read_file(disk, MANIFEST_NAME)?;
+    bytes.ok_or_else(|| ArchiveError::NotInitialised { path: disk.place().into() })
+}
+
 /// A file of the archive's directory, whole; `None` where there is none.
 fn read_file<D: Disk>(disk: &D, name: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
     let io = |error| ArchiveError::io("read", name, error);
-    let file = match disk.open_read(name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(io)?,
-    };
+    let Some(file) = open_if_there(disk, name).map_err(io)? else { return Ok(None) };
     read_vec(disk, &file, 0, MANIFEST_BYTES_MAX).map(Some).map_err(io)
 }
 

@@ -10,7 +10,7 @@
 use std::io::{self, IoSlice};
 
 use super::SEGMENTS_DIR;
-use super::disk::{Disk, read_vec};
+use super::disk::{Disk, open_if_there, read_vec};
 use super::error::ArchiveError;
 use super::footer;
 use super::merkle::{Hash, root, sha256};
@@ -166,10 +166,7 @@ fn read_keys<D: Disk>(
     segment: SegmentId,
 ) -> Result<Option<(SidecarHeader, Vec<u8>)>, ArchiveError> {
     let io = |error: io::Error| ArchiveError::io("read", name, error);
-    let file = match disk.open_read(name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(io)?,
-    };
+    let Some(file) = open_if_there(disk, name).map_err(io)? else { return Ok(None) };
     let len = usize::try_from(disk.len_bytes(&file).map_err(io)?).unwrap_or(usize::MAX);
     let bytes = read_vec(disk, &file, 0, len).map_err(io)?;
     let header = SidecarHeader::decode(&bytes, archive, segment);

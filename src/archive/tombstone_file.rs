@@ -31,7 +31,7 @@
 use std::io::{self, IoSlice};
 
 use super::TOMBSTONES_NAME;
-use super::disk::{Disk, is_full, read_vec};
+use super::disk::{Disk, is_full, open_if_there, read_vec};
 use super::error::ArchiveError;
 use super::merkle::Hash;
 use super::signing::{SigningKey, VerifyingKey};
@@ -232,10 +232,7 @@ impl TombstoneFile {
 pub(super) fn durable_end<D: Disk>(disk: &mut D) -> Result<(u64, Hash), ArchiveError> {
     let none = (0, Hash::new([0; 32]));
     let io = |error| ArchiveError::io("read", TOMBSTONES_NAME, error);
-    let file = match disk.open_read(TOMBSTONES_NAME) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(none),
-        opened => opened.map_err(io)?,
-    };
+    let Some(file) = open_if_there(disk, TOMBSTONES_NAME).map_err(io)? else { return Ok(none) };
     // A line may be cut by what is being appended: the one before it is whole.
     let tail = 3 * TOMBSTONE_LINE_BYTES_MAX;
     let from = disk.len_bytes(&file).map_err(io)?.saturating_sub(tail as u64);

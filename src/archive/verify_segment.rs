@@ -6,11 +6,10 @@
 //! Sources: RFC 6962 §2.1; docs/archive.md, "Verify".
 
 use std::collections::BTreeSet;
-use std::io;
 
 use super::checkpoint::{Checkpoint, origin};
 use super::compact::{is_genuine, successor_name};
-use super::disk::{Disk, read_vec};
+use super::disk::{Disk, open_if_there, read_vec};
 use super::error::{ArchiveError, SegmentFault};
 use super::footer::{Footer, TRAILER_BYTES, TableEntry, decode_trailer};
 use super::merkle::{Frontier, Hash, leaf_hash, root, sha256};
@@ -240,15 +239,11 @@ impl<D: Disk> Checking<'_, D> {
     fn keys(&mut self, signed: &[Hash]) -> Result<(), ArchiveError> {
         let name = self.segment.keys_name();
         let io = |error| ArchiveError::io("read", &name, error);
-        let file = match self.disk.open_read(&name) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if !signed.is_empty() {
-                    self.found.faults.push(Fault::of(&name, "the key file is missing"));
-                }
-                return Ok(());
+        let Some(file) = open_if_there(self.disk, &name).map_err(io)? else {
+            if !signed.is_empty() {
+                self.found.faults.push(Fault::of(&name, "the key file is missing"));
             }
-            Err(error) => return Err(io(error)),
+            return Ok(());
         };
         let bad = |offset, what: &str| Fault { offset: Some(offset), ..Fault::of(&name, what) };
         let header = read_vec(self.disk, &file, 0, SIDECAR_HEADER_BYTES).map_err(io)?;
