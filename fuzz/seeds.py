@@ -100,5 +100,14 @@ def by_hand():
     seed("capture_files", "one.pcapng", section + interface + packet)
 
 
+def secrets():
+    log = b"# made by hand\n" + b"CLIENT_RANDOM " + b"ab" * 32 + b" " + b"cd" * 48 + b"\nRSA " + b"01" * 8 + b" " + b"02" * 48 + b"\n"
+    labels = (b"CLIENT_HANDSHAKE_TRAFFIC_SECRET", b"SERVER_HANDSHAKE_TRAFFIC_SECRET", b"CLIENT_TRAFFIC_SECRET_0", b"SERVER_TRAFFIC_SECRET_1", b"EXPORTER_SECRET")
+    log += b"".join(label + b" " + b"3c" * 32 + b" " + b"4d" * 32 + b"\r\n" for label in labels)
+    seed("tls_key_log", "every-label", b"\x50" + log)
+    seed("tls_key_log", "no-last-line-end", b"\x03" + log[:200])
+
+
 from_phones()
 by_hand()
+secrets()

@@ -19,6 +19,7 @@ pub mod net;
 pub mod ops;
 pub mod rtp;
 pub mod sip;
+pub mod tls;
 pub mod work;
 
 pub mod app;

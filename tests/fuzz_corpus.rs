@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 type Body = fn(&[u8]);
 
-const BODIES: [(&str, Body); 11] = [
+const BODIES: [(&str, Body); 12] = [
     ("capture_block", |data| callspan::capture::fuzz::block(data)),
     ("capture_files", |data| callspan::capture::fuzz::files(data)),
     ("codec_decoders", |data| callspan::codec::fuzz::decoders(data)),
@@ -23,6 +23,7 @@ const BODIES: [(&str, Body); 11] = [
     ("sip_framing", |data| callspan::sip::fuzz::framing(data)),
     ("sip_message", |data| callspan::sip::fuzz::message(data)),
     ("sip_sdp", |data| callspan::sip::fuzz::sdp(data)),
+    ("tls_key_log", |data| callspan::tls::fuzz::key_log(data)),
 ];
 
 fn fuzz_folder() -> PathBuf {

@@ -54,6 +54,15 @@ pub const TCP_WINDOW_BYTES_MAX: u64 = 8 << 20;
 /// What a parked piece costs beside its bytes, so that one-byte segments meet the caps as well.
 pub const TCP_PIECE_OVERHEAD_BYTES: usize = 96;
 
+/// TLS connections whose secrets are kept from a key log; the oldest goes (`forgotten`). Each costs under 1 kB.
+pub const KEY_LOG_CONNECTIONS_MAX: usize = 65_536;
+
+/// Bytes of one line of a key log; a longer one is malformed (the longest that is known has 200).
+pub const KEY_LOG_LINE_BYTES_MAX: usize = 512;
+
+/// Bytes of one secret in a key log; a longer one is malformed (SHA-384 makes 48).
+pub const KEY_LOG_SECRET_BYTES_MAX: usize = 64;
+
 /// MPLS labels of one frame; more than eight are an unsupported link.
 pub const MPLS_LABELS_MAX: usize = 8;
 

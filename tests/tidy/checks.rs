@@ -7,12 +7,13 @@
 
 use crate::source::{Source, blank_items, is_word, item_end, line_of, mask, paths, words};
 
-const LAYERS: [(&str, u8); 17] = [
+const LAYERS: [(&str, u8); 18] = [
     ("base", 0),
     ("net", 1),
     ("sip", 1),
     ("rtp", 1),
     ("codec", 1),
+    ("tls", 1),
     ("call", 2),
     ("rules", 2),
     ("media", 2),
@@ -26,7 +27,7 @@ const LAYERS: [(&str, u8); 17] = [
     ("main", 5),
     ("lib", 5),
 ];
-const INPUT_FOLDERS: [&str; 5] = ["net", "sip", "rtp", "codec", "capture"];
+const INPUT_FOLDERS: [&str; 6] = ["net", "sip", "rtp", "codec", "tls", "capture"];
 const UNSAFE_FILES: [&str; 4] =
     ["src/capture/ring.rs", "src/capture/mmap.rs", "src/archive/mmap.rs", "src/ops/clock.rs"];
 /// What of `std` only some folders may touch; ARCHITECTURE.md adds to it with `may: PATH std::…`.
