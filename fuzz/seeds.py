@@ -83,6 +83,10 @@ def by_hand():
     seed("sip_sdp", "no-connection", b"v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 0 RTP/AVP 0 8 18\r\na=sendonly\r\n")
     seed("sip_sdp", "ipv6-bundle", b"v=0\no=- 1 1 IN IP6 ::1\ns=-\nc=IN IP6 2001:db8::1\nt=0 0\na=group:BUNDLE 0 1\nm=audio 9 UDP/TLS/RTP/SAVPF 111\na=rtcp-mux\na=rtpmap:111 opus/48000/2\n")
     seed("rtp_packet", "extension-csrc-padding", bytes.fromhex("b2 88 ffff 00000000 deadbeef 11111111 22222222 bede0001 10ff0000 d5d5 000002".replace(" ", "")))
+    seed("rtcp_packet", "extended", bytes.fromhex(
+        "80cf001c00000009 04000002e000000180000000 05000003000000020001800000008000 06a00009000000020001005a"
+        "0000000300000007000000010000006300000028 0000000540400000 07000008000000020a148004007803e80032001e"
+        "f1c92810587f297f3000003c007800c8 c8000000"))
     seed("rtcp_packet", "bye", bytes.fromhex("80c90001deadbeef81cb0001deadbeef"))
     seed("codec_opus_packet", "silk-20ms", b"\x08\x0b\xe4\xc1\x36\xec\xc5\x80")
     seed("codec_opus_packet", "celt-code3-vbr", bytes.fromhex("ff820301020304050607"))

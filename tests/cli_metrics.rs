@@ -42,6 +42,8 @@ fn snapshot() -> MetricsSnapshot {
         archive_commit_seconds: commits,
         spilled_bytes: 9,
         packets_dropped: vec![("queue_full", 1)],
+        rtcp_reports: 12,
+        rtcp_lost: 3,
         unclaimed_flows: 1,
         unaccounted: 0,
     }

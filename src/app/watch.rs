@@ -84,6 +84,8 @@ fn snapshot(watch: &Watch, interfaces: &[String]) -> MetricsSnapshot {
     snapshot.archive_commits = stats.archive_commits.get();
     snapshot.archive_commit_seconds = commit_seconds(&stats.archive_commit_buckets);
     snapshot.archive_commit_seconds.sum_seconds = stats.archive_commit_ns.get() as f64 / 1e9;
+    snapshot.rtcp_reports = stats.rtcp_reports.get();
+    snapshot.rtcp_lost = stats.rtcp_lost.get();
     snapshot.spilled_bytes = stats.spilled_bytes.get();
     let lost = snapshot.outcomes.iter().filter(|(outcome, _)| outcome.is_our_loss());
     snapshot.packets_dropped = lost.map(|(outcome, count)| (outcome.label(), count)).collect();

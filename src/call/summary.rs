@@ -102,6 +102,65 @@ pub struct StreamSummary {
     pub jitter_ms: f64,
     /// E-model estimate (G.107), 1–4.5; null where the codec has no published impairment.
     pub mos: Option<f64>,
+    /// What the phones themselves said of it in RTCP; null where they said nothing.
+    #[serde(default)]
+    pub rtcp: Option<RtcpSummary>,
+}
+
+/// One stream by the word of its sender and its receiver (RFC 3550, RFC 3611).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RtcpSummary {
+    /// Reports of the receiver about it.
+    pub reports: u64,
+    /// Lost on the whole way by the latest of them; negative where more came than was sent.
+    pub lost: Option<i32>,
+    /// The worst share lost between two reports, 0-1.
+    pub fraction_lost_max: Option<f64>,
+    /// Interarrival jitter at the receiver, by the latest.
+    pub jitter_ms: Option<f64>,
+    /// From the tap to the receiver and back, mean.
+    pub round_trip_ms: Option<f64>,
+    /// Packets by the sender's latest count.
+    pub sent_packets: Option<u32>,
+    /// The sender's canonical name.
+    pub cname: Option<String>,
+    /// The sender said goodbye.
+    pub bye: bool,
+    /// The receiver's own quality monitor; null where it has none.
+    pub xr: Option<XrSummary>,
+}
+
+/// Figures of an extended report (RFC 3611 §4.6 and §4.7); null: not told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct XrSummary {
+    /// Listening quality, 1-5.
+    pub mos_lq: Option<f64>,
+    /// Conversational quality, 1-5.
+    pub mos_cq: Option<f64>,
+    /// 0-100.
+    pub r_factor: Option<u8>,
+    /// Lost in the network, 0-1.
+    pub loss_rate: Option<f64>,
+    /// Thrown away by the jitter buffer, 0-1.
+    pub discard_rate: Option<f64>,
+    /// Lost or discarded within bursts, 0-1.
+    pub burst_density: Option<f64>,
+    /// The same between bursts.
+    pub gap_density: Option<f64>,
+    /// Mean length of a burst.
+    pub burst_ms: Option<u16>,
+    /// Mean length between bursts.
+    pub gap_ms: Option<u16>,
+    /// Between the two phones and back.
+    pub round_trip_ms: Option<u16>,
+    /// Within the receiver.
+    pub end_system_ms: Option<u16>,
+    /// Lost by its statistics, all intervals added.
+    pub lost: Option<u64>,
+    /// Came again, by its statistics.
+    pub duplicate: Option<u64>,
+    /// Mean jitter of its latest interval.
+    pub jitter_ms: Option<f64>,
 }
 
 /// A stretch of a channel that was not recorded.

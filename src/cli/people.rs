@@ -10,6 +10,12 @@ use crate::call::summary::{CallSummary, PartySummary};
 /// What is not known.
 pub const UNKNOWN: &str = "–";
 
+/// A value, or the dash.
+#[must_use]
+pub fn or_unknown(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| UNKNOWN.to_owned(), |known| known.to_string())
+}
+
 /// A number, or what there is instead.
 #[must_use]
 pub fn party(party: &PartySummary) -> String {
@@ -85,7 +91,9 @@ pub fn size(bytes: u64) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::call::summary::{DtmfSummary, GapSummary, RecordingSummary, StreamSummary};
+    use crate::call::summary::{
+        DtmfSummary, GapSummary, RecordingSummary, RtcpSummary, StreamSummary,
+    };
 
     /// A whole call, as an archive tells it.
     pub fn call() -> CallSummary {
@@ -103,6 +111,14 @@ pub mod tests {
             reordered: 2,
             jitter_ms: 1.25,
             mos,
+            rtcp: (channel == "caller").then(|| RtcpSummary {
+                reports: 12,
+                lost: Some(7),
+                fraction_lost_max: Some(0.125),
+                jitter_ms: Some(2.5),
+                sent_packets: Some(503),
+                ..RtcpSummary::default()
+            }),
         };
         CallSummary {
             id: "0123456789abcdef".into(),

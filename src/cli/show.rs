@@ -90,6 +90,7 @@ fn print_text(
         ladder::draw(out, messages, zero)?;
     }
     print_streams(out, call)?;
+    print_far_ends(out, call)?;
     print_gaps(out, call)?;
     for channel in ["caller", "callee"] {
         let digits: Vec<_> = call.dtmf.iter().filter(|digit| digit.channel == channel).collect();
@@ -184,6 +185,51 @@ fn print_streams(out: &mut dyn Write, call: &CallSummary) -> io::Result<()> {
     table.write(out, "  ")
 }
 
+/// Our figures beside those of the phones: loss that only the receiver has happened behind the tap;
+/// loss that only the tap has is the mirror's.
+fn print_far_ends(out: &mut dyn Write, call: &CallSummary) -> io::Result<()> {
+    let mut table = Table::new(&[
+        ("channel", Align::Left),
+        ("ssrc", Align::Left),
+        ("sent", Align::Right),
+        ("at tap", Align::Right),
+        ("lost at tap", Align::Right),
+        ("lost in all", Align::Right),
+        ("worst", Align::Right),
+        ("jitter at tap", Align::Right),
+        ("there", Align::Right),
+        ("round trip ms", Align::Right),
+        ("reports", Align::Right),
+        ("their MOS", Align::Right),
+    ]);
+    let mut is_told = false;
+    for stream in &call.streams {
+        let Some(rtcp) = &stream.rtcp else { continue };
+        is_told = true;
+        let ms = |value: Option<f64>| people::or_unknown(value.map(|ms| format!("{ms:.1}")));
+        let worst = rtcp.fraction_lost_max.map(|share| format!("{:.1} %", share * 100.0));
+        table.row(&[
+            stream.channel.clone(),
+            stream.ssrc.clone(),
+            people::or_unknown(rtcp.sent_packets),
+            stream.packets.to_string(),
+            stream.lost.to_string(),
+            people::or_unknown(rtcp.lost),
+            people::or_unknown(worst),
+            format!("{:.1}", stream.jitter_ms),
+            ms(rtcp.jitter_ms),
+            ms(rtcp.round_trip_ms),
+            rtcp.reports.to_string(),
+            ms(rtcp.xr.as_ref().and_then(|xr| xr.mos_lq.or(xr.mos_cq))),
+        ]);
+    }
+    if !is_told {
+        return Ok(());
+    }
+    writeln!(out, "\nThe same streams by the phones' own reports (RTCP)")?;
+    table.write(out, "  ")
+}
+
 fn print_gaps(out: &mut dyn Write, call: &CallSummary) -> io::Result<()> {
     if call.gaps.is_empty() {
         return Ok(());
@@ -243,6 +289,8 @@ mod tests {
             "recording   stored, 3742.50 s from 2026-11-24T02:57:38.000000+00:00, 14 MB\n",
             "    0.100   │─────────── INVITE ",
             "caller   PCMA/8000  0x0000002a  10.0.0.1:4000  10.0.0.2:4002      500     3",
+            "\nThe same streams by the phones' own reports (RTCP)\n",
+            "  caller   0x0000002a   503     500            3            7  12.5 %            1.2    2.5",
             "\nGaps: 1 of 0.06 s in all\n",
             "\nDTMF of the caller, from second 3.21 on: 5 #\n",
             "\nNotes\n  a note\n",

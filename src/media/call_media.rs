@@ -7,9 +7,10 @@
 //! Sources: RFC 3264 §8.4 (hold), RFC 3550 §8.2 (SSRC changes), the design's "Traps of the timeline".
 
 use super::decoder::{Meaning, meaning};
+use super::far_end::FarEnd;
 use super::gaps::{Gap, GapLog, GapReason};
 use super::placement::{Content, Held, NoiseSpan, Surface};
-use super::report::{DigitReport, MediaReport, Recorded};
+use super::report::{DigitReport, MediaReport, Recorded, StreamReport};
 use super::settings::{MediaSettings, MediaSink, StartAt, Store};
 use super::stream::{Extended, Stream, StreamKey, Timed};
 use super::track::{SLOT_MS, Track};
@@ -56,6 +57,7 @@ pub struct CallMedia {
     streams: Vec<Stream>,
     sides: [Side; 2],
     gaps: GapLog,
+    far_end: FarEnd,
     digits: Vec<DigitReport>,
     notes: Vec<String>,
     early: Vec<u8>,
@@ -87,6 +89,7 @@ impl CallMedia {
             streams: Vec::new(),
             sides: [side(), side()],
             gaps: GapLog::default(),
+            far_end: FarEnd::default(),
             digits: Vec::new(),
             notes: Vec::new(),
             early: Vec::new(),
@@ -120,8 +123,8 @@ impl CallMedia {
             EntryKind::Rtp => self.rtp(entry, sink),
             EntryKind::DuplicateRtp => self.copy(entry),
             EntryKind::Dropped => self.dropped(entry),
-            EntryKind::Rtcp if self.settings.store == Store::Raw => self.keep_raw(entry, sink),
-            EntryKind::Rtcp | EntryKind::Claimed => {}
+            EntryKind::Rtcp => self.rtcp(entry, sink),
+            EntryKind::Claimed => {}
         }
     }
 
@@ -291,6 +294,13 @@ impl CallMedia {
             sink.slot(self.next_slot, left, right);
             self.recorded = Recorded::Audio;
             self.next_slot = self.next_slot.saturating_add(1);
+        }
+    }
+
+    fn rtcp(&mut self, entry: &PacketEntry<'_>, sink: &mut dyn MediaSink) {
+        self.far_end.on_rtcp(entry, self.plan.channel(entry.channel).protection);
+        if self.settings.store == Store::Raw {
+            self.keep_raw(entry, sink);
         }
     }
 
@@ -556,12 +566,16 @@ impl CallMedia {
                 notes.push(text);
             }
         }
+        let with_rtcp = |stream: &Stream| {
+            let rtcp = self.far_end.report(&stream.key, stream.clock_hz);
+            StreamReport { rtcp, ..stream.report() }
+        };
         MediaReport {
             start: self.start.filter(|_| self.recorded != Recorded::Nothing),
             len_ns: if self.recorded == Recorded::Nothing { 0 } else { len_ns },
             recorded: self.recorded,
             bytes: self.bytes,
-            streams: self.streams.iter().map(Stream::report).collect(),
+            streams: self.streams.iter().map(with_rtcp).collect(),
             gaps: self.gaps.sorted(len_ns),
             digits: self.digits.clone(),
             notes,

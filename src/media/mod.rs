@@ -9,6 +9,7 @@
 mod anchor;
 mod call_media;
 mod decoder;
+mod far_end;
 mod gaps;
 mod placement;
 mod report;
@@ -19,6 +20,7 @@ mod track;
 mod voice;
 
 pub use call_media::CallMedia;
+pub use far_end::FarEndReport;
 pub use gaps::{Gap, GapReason};
 pub use report::{DigitReport, MediaReport, Recorded, StreamReport};
 pub use settings::{Band, MediaSettings, MediaSink, StartAt, Store};

@@ -5,6 +5,7 @@
 //! Non-goals: JSON (see `call::summary`).
 //! Sources: RFC 3550 §6.4.1 (jitter), ITU-T G.107 (MOS).
 
+use super::far_end::FarEndReport;
 use super::gaps::Gap;
 use super::stream::StreamKey;
 use crate::base::{Channel, PacketTime};
@@ -46,6 +47,8 @@ pub struct StreamReport {
     pub jitter_ms: f64,
     /// E-model.
     pub mos: Option<f64>,
+    /// What the phones said of it in RTCP.
+    pub rtcp: Option<FarEndReport>,
 }
 
 /// One digit.

@@ -197,6 +197,7 @@ impl Stream {
             reordered: self.loss.reordered(),
             jitter_ms,
             mos: mos(&self.codec, ratio, burst, 0.0, jitter_ms),
+            rtcp: None,
         }
     }
 }

@@ -57,6 +57,10 @@ pub struct MetricsSnapshot {
     pub spilled_bytes: u64,
     /// RTP packets that callspan dropped, by reason.
     pub packets_dropped: Vec<(&'static str, u64)>,
+    /// Report blocks of receivers, of calls that ended.
+    pub rtcp_reports: u64,
+    /// Packets lost by their last word.
+    pub rtcp_lost: u64,
     /// RTP flows that belong to no call, remembered now.
     pub unclaimed_flows: u64,
     /// Frames received less the sum over outcomes less those in flight: always 0.
@@ -315,6 +319,17 @@ const FAMILIES: &[Family] = &[
         name: "callspan_packets_dropped_total",
         help: "RTP packets of calls that callspan dropped; each leaves a gap in its recording.",
         values: Values::Counters("reason", |now| by_label(&now.packets_dropped)),
+    },
+    Family {
+        name: "callspan_rtcp_reports_total",
+        help: "Reports of receivers (RTCP) about the streams of calls that ended.",
+        values: Values::Counter(|now| now.rtcp_reports as f64),
+    },
+    Family {
+        name: "callspan_rtcp_lost_packets_total",
+        help: "Packets lost by the receivers' last reports (RTCP) of calls that ended: on the whole way, \
+               not at the tap.",
+        values: Values::Counter(|now| now.rtcp_lost as f64),
     },
     Family {
         name: "callspan_spilled_bytes_total",

@@ -12,6 +12,7 @@ use super::loss::LossCounter;
 use super::quality::Jitter;
 use super::reorder::ReorderBuffer;
 use super::rtcp::{RtcpPacket, RtcpPackets};
+use super::rtcp_xr::ExtendedBlock;
 use super::telephone_event::{EventTracker, TelephoneEvent};
 use crate::base::Reader;
 use crate::base::limits::REORDER_PACKETS_MAX;
@@ -76,10 +77,23 @@ pub fn rtcp(data: &[u8]) {
             RtcpPacket::ReceiverReport { reports, .. } => 1 + 6 * reports.count(),
             RtcpPacket::SourceDescription { names } => 2 * names.count(),
             RtcpPacket::Bye { sources } => sources.count(),
+            RtcpPacket::ExtendedReport { blocks, .. } => 1 + blocks.map(block_words).sum::<usize>(),
             RtcpPacket::Other { .. } => 0,
         };
     }
     assert!(words * 4 <= data.len());
+    assert!(!RtcpPackets::is_whole(data) || data.len() % 4 == 0);
+}
+
+/// Words that a block takes at least.
+fn block_words(block: ExtendedBlock<'_>) -> usize {
+    match block {
+        ExtendedBlock::ReceiverTime { .. } => 3,
+        ExtendedBlock::Delays(delays) => 1 + 3 * delays.count(),
+        ExtendedBlock::Statistics(_) => 8,
+        ExtendedBlock::Voip(_) => 9,
+        ExtendedBlock::Other { .. } => 1,
+    }
 }
 
 #[cfg(test)]
@@ -99,7 +113,7 @@ mod tests {
             rtcp(&data);
             if let [first, second, ..] = data.as_mut_slice() {
                 *first = 0x80 | (*first & 0x3f);
-                *second = 200 + (*second & 3);
+                *second = 200 + (*second & 7);
                 rtcp(&data);
                 rtp(&data);
             }

@@ -15,6 +15,7 @@ pub mod plan;
 pub mod quality;
 pub mod reorder;
 pub mod rtcp;
+pub mod rtcp_xr;
 pub mod telephone_event;
 
 pub use classify::{Datagram, classify};

@@ -2,13 +2,15 @@
 //!
 //! Purpose: sender and receiver reports, CNAMEs and goodbyes, for clocks and for the far end's view.
 //! Invariants: what is handed out lies within the packet; a cut or broken packet ends the iteration.
-//! Non-goals: extended reports (RFC 3611), feedback (RFC 4585), SRTCP, and every SDES item but CNAME.
-//! Sources: RFC 3550 §6.1 (compound), §6.4 (SR, RR), §6.5 (SDES), §6.6 (BYE).
+//! Non-goals: feedback (RFC 4585), SRTCP, every SDES item but CNAME; what is in an extended report is
+//! read by `rtcp_xr`.
+//! Sources: RFC 3550 §6.1 (compound), §6.4 (SR, RR), §6.5 (SDES), §6.6 (BYE); RFC 5506 (one alone).
 //!
 //! ```text
 //! |V=2|P|   RC    |  packet type  |  length in words, less one    |
 //! ```
 
+use super::rtcp_xr::ExtendedBlocks;
 use crate::base::{Reader, Ssrc};
 
 /// One packet of a compound packet.
@@ -45,6 +47,13 @@ pub enum RtcpPacket<'a> {
     Bye {
         /// Who leaves.
         sources: Sources<'a>,
+    },
+    /// An extended report (RFC 3611).
+    ExtendedReport {
+        /// Who reports.
+        ssrc: Ssrc,
+        /// What it reports.
+        blocks: ExtendedBlocks<'a>,
     },
     /// Something else, in whole.
     Other {
@@ -83,6 +92,19 @@ impl<'a> RtcpPackets<'a> {
     #[must_use]
     pub const fn new(compound: &'a [u8]) -> Self {
         Self { reader: Reader::new(compound) }
+    }
+
+    /// True when packets follow each other up to the last byte: what SRTCP never is, since an index
+    /// and a tag come last (RFC 3711 §3.4).
+    #[must_use]
+    pub fn is_whole(compound: &'a [u8]) -> bool {
+        let mut packets = Self::new(compound);
+        while packets.next().is_some() {
+            if packets.reader.is_empty() {
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -128,6 +150,10 @@ fn read_packet(packet_type: u8, count: usize, body: &[u8]) -> Option<RtcpPacket<
         },
         202 => RtcpPacket::SourceDescription { names: CanonicalNames { reader, left: count } },
         203 => RtcpPacket::Bye { sources: Sources { reader, left: count } },
+        207 => RtcpPacket::ExtendedReport {
+            ssrc: Ssrc(reader.u32_be()?),
+            blocks: ExtendedBlocks::new(reader),
+        },
         packet_type => RtcpPacket::Other { packet_type },
     })
 }
@@ -290,6 +316,18 @@ mod tests {
         let Some(RtcpPacket::Bye { sources }) = packets.next() else { panic!("then a goodbye") };
         assert_eq!(sources.collect::<Vec<_>>(), [Ssrc(1), Ssrc(2)]);
         assert_eq!(packets.next(), None);
+    }
+
+    #[test]
+    fn only_packets_up_to_the_last_byte_are_whole() {
+        let bytes = compound();
+        for cut in 0..=bytes.len() {
+            let whole = [52, 72, 84].contains(&cut);
+            assert_eq!(RtcpPackets::is_whole(&bytes[..cut]), whole, "cut at {cut}");
+        }
+        let mut secure = bytes[..52].to_vec();
+        secure.extend([0x80, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        assert!(!RtcpPackets::is_whole(&secure), "an SRTCP index and tag");
     }
 
     #[test]

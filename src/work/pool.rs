@@ -233,6 +233,11 @@ fn visit(shared: &Shared, slot: &Arc<CallSlot>, local: &Worker<Arc<CallSlot>>) {
             if report.recorded != Recorded::Nothing {
                 shared.stats.calls_recorded.add(1);
             }
+            for rtcp in report.streams.iter().filter_map(|stream| stream.rtcp.as_ref()) {
+                shared.stats.rtcp_reports.add(rtcp.reports);
+                let lost = rtcp.lost.map_or(0, |lost| u64::try_from(lost).unwrap_or(0));
+                shared.stats.rtcp_lost.add(lost);
+            }
             shared.stats.calls_open.sub(1);
             false
         }

@@ -126,6 +126,10 @@ pub struct Stats {
     pub archive_free_bytes: Figure,
     /// Bytes below which new calls are not recorded; 0: no such limit.
     pub archive_reserve_bytes: Figure,
+    /// Report blocks that receivers sent about streams, of calls that ended.
+    pub rtcp_reports: Figure,
+    /// Packets that receivers reported as lost, of calls that ended.
+    pub rtcp_lost: Figure,
     /// Calls lost to a panic of ours: a bug.
     pub calls_broken: Figure,
     /// Visits of workers.

@@ -10,10 +10,12 @@ use crate::base::rfc3339::format_utc;
 use crate::base::time::NS_PER_S;
 use crate::base::{CallId, Channel, PacketTime};
 use crate::call::summary::{
-    CallSummary, DtmfSummary, GapSummary, PartySummary, RecordingSummary, StreamSummary,
+    CallSummary, DtmfSummary, GapSummary, PartySummary, RecordingSummary, RtcpSummary,
+    StreamSummary, XrSummary,
 };
 use crate::call::{CallFacts, EndReason, Party};
-use crate::media::{Gap, MediaReport, Recorded, StreamReport};
+use crate::media::{FarEndReport, Gap, MediaReport, Recorded, StreamReport};
+use crate::rtp::rtcp_xr::VoipMetrics;
 
 /// A call that goes on: how long its recording is and how well it was heard is told at its end.
 #[must_use]
@@ -108,7 +110,49 @@ fn stream(report: &StreamReport) -> StreamSummary {
         reordered: report.reordered,
         jitter_ms: round(report.jitter_ms, 3),
         mos: report.mos.map(|mos| round(mos, 2)),
+        rtcp: report.rtcp.as_ref().map(rtcp),
     }
+}
+
+fn rtcp(report: &FarEndReport) -> RtcpSummary {
+    RtcpSummary {
+        reports: report.reports,
+        lost: report.lost,
+        fraction_lost_max: report.fraction_lost_max.map(|share| round(share, 4)),
+        jitter_ms: report.jitter_ms.map(|ms| round(ms, 3)),
+        round_trip_ms: report.round_trip_ms.map(|ms| round(ms, 3)),
+        sent_packets: report.sent_packets,
+        cname: report.cname.clone(),
+        bye: report.goodbye,
+        xr: xr(report),
+    }
+}
+
+fn xr(report: &FarEndReport) -> Option<XrSummary> {
+    if report.voip.is_none() && report.statistics.is_none() {
+        return None;
+    }
+    let voip = report.voip.as_ref();
+    let share = |of: fn(&VoipMetrics) -> u8| voip.map(|it| round(f64::from(of(it)) / 256.0, 4));
+    let mos = |of: fn(&VoipMetrics) -> Option<u8>| Some(f64::from(voip.and_then(of)?) / 10.0);
+    let known = |of: fn(&VoipMetrics) -> u16| voip.map(of).filter(|ms| *ms != 0);
+    let statistics = report.statistics.unwrap_or_default();
+    Some(XrSummary {
+        mos_lq: mos(|it| it.mos_lq_tenths),
+        mos_cq: mos(|it| it.mos_cq_tenths),
+        r_factor: voip.and_then(|it| it.r_factor),
+        loss_rate: share(|it| it.loss_rate),
+        discard_rate: share(|it| it.discard_rate),
+        burst_density: share(|it| it.burst_density),
+        gap_density: share(|it| it.gap_density),
+        burst_ms: voip.map(|it| it.burst_duration_ms),
+        gap_ms: voip.map(|it| it.gap_duration_ms),
+        round_trip_ms: known(|it| it.round_trip_ms),
+        end_system_ms: known(|it| it.end_system_ms),
+        lost: statistics.lost,
+        duplicate: statistics.duplicate,
+        jitter_ms: statistics.jitter_ms.map(|ms| round(ms, 3)),
+    })
 }
 
 fn gap(gap: &Gap) -> GapSummary {
