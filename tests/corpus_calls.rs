@@ -21,9 +21,6 @@ const OTHER_CALLS: [(&str, usize, usize); 1] = [
     ("sip-aaa-many-dialogs.pcap", 7, 0),
 ];
 
-/// Captures whose media no SDP announces at the addresses that it has: unclaimed, not recorded.
-const UNANNOUNCED: [&str; 2] = ["call-g722-h264-video.pcapng", "nongoal-mgcp-call.pcapng"];
-
 const DECODED: [&str; 5] = ["PCMA", "PCMU", "G722", "OPUS", "L16"];
 
 /// A peak below this says nothing of the place: this test is of lags. How like the waveforms are is
@@ -149,7 +146,7 @@ fn calls_and_streams_are_those_of_the_manifest() {
             faults
                 .push(format!("{name}: {} calls, {answered}: {expected:?}", replayed.calls.len()));
         }
-        if name.starts_with("call-") && !UNANNOUNCED.contains(&name) {
+        if name.starts_with("call-") {
             for truth in capture["truth"].as_array().into_iter().flatten() {
                 faults.extend(fault_of_stream(name, &replayed, truth));
             }

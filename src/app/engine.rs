@@ -300,6 +300,10 @@ fn unclaimed((flow, reason): (orphans::UnclaimedFlow, &'static str)) -> Unclaime
         source: flow.key.source.to_string(),
         destination: flow.key.destination.to_string(),
         ssrc: flow.key.ssrc.to_string(),
+        kind: match flow.carries {
+            orphans::Carries::Rtp => "RTP",
+            orphans::Carries::Rtcp => "RTCP",
+        },
         packets: flow.frames,
         reason: reason.to_owned(),
     }

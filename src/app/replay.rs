@@ -34,6 +34,7 @@ pub fn replay(files: &[PathBuf], options: &RunOptions) -> Result<RunReport, RunE
     let bar = progress_bar(options, &source);
     let damage = read(&mut source, &mut front, &engine, &bar);
     bar.finish_and_clear();
+    front.last_looks();
     front.port().drain_timers();
     front.finish();
     let mut outcomes = *front.outcomes();

@@ -32,6 +32,8 @@ pub enum EntryKind {
     Dropped,
     /// What follows waited for its SDP until this time: older packets, in their own order.
     Claimed,
+    /// Packets between these addresses follow; payload: `rtp::matched_by::MatchedBy`'s code.
+    Matched,
 }
 
 impl EntryKind {
@@ -43,6 +45,7 @@ impl EntryKind {
             Self::Control => 3,
             Self::Dropped => 4,
             Self::Claimed => 5,
+            Self::Matched => 6,
         }
     }
 
@@ -54,6 +57,7 @@ impl EntryKind {
             3 => Some(Self::Control),
             4 => Some(Self::Dropped),
             5 => Some(Self::Claimed),
+            6 => Some(Self::Matched),
             _ => None,
         }
     }

@@ -115,6 +115,9 @@ pub const LEGS_PER_CALL_MAX: usize = 32;
 /// Media endpoints that one call may claim at once.
 pub const CLAIMS_PER_CALL_MAX: usize = 32;
 
+/// Flows that one call may have beside those that its SDP announces; more stay unclaimed.
+pub const LEARNED_PER_CALL_MAX: usize = 16;
+
 /// Calls that may announce the same address at once (forks, B2BUAs, ports used again after a lost
 /// BYE); the oldest claim goes, so that a flood of equal INVITEs costs a packet no more than this.
 pub const HOLDERS_PER_ENDPOINT_MAX: usize = 8;
@@ -158,6 +161,18 @@ pub const BLOCK_AGE_MS_MAX: i64 = 150;
 
 /// SIP messages on their way from the fronts to the correlator (live).
 pub const SIP_QUEUE_MAX: usize = 16_384;
+
+/// Looks of unclaimed flows on their way from one front to the correlator (live); one that finds no
+/// room is taken again later.
+pub const SIGHT_QUEUE_MAX: usize = 1_024;
+
+/// Calls that are compared with unclaimed flows within a second of packet time; beyond it flows stay
+/// unclaimed until they are looked at again.
+pub const CALLS_COMPARED_PER_S_MAX: usize = 20 * CALLS_MAX;
+
+/// Unclaimed flows remembered as rivals of each other when one is about to be given to a call; the
+/// oldest goes.
+pub const STRANGERS_MAX: usize = 256;
 
 /// Packets of one stream held for reordering: 64 × 20 ms = 1.28 s.
 pub const REORDER_PACKETS_MAX: usize = 64;

@@ -18,6 +18,7 @@ use super::dialog::{Branch, Carrier, OpenOffer};
 use super::event::{CallEvent, CallFacts, CallOrigin, EndReason, Party};
 use super::lingering::{self, Lingering};
 use super::media_description::MediaDescription;
+use super::strangers::Strangers;
 use super::table::{Call, CallTable, Cancelled, Phase};
 use crate::base::{CallIndex, Channel, PacketTime};
 use crate::rtp::plan::{Control, MediaPlan};
@@ -28,6 +29,7 @@ use crate::sip::{Message, Method, NameAddr, Sdp, StartLine};
 pub struct Correlator {
     pub(super) table: CallTable,
     pub(super) events: Vec<CallEvent>,
+    pub(super) strangers: Strangers,
     lingering: Lingering,
 }
 
@@ -90,7 +92,11 @@ impl Correlator {
 
     /// Takes the events since the last call, in order.
     pub fn drain(&mut self) -> impl Iterator<Item = CallEvent> + '_ {
-        self.events.drain(..)
+        let strangers = &mut self.strangers;
+        self.events.drain(..).inspect(|event| match event {
+            CallEvent::Claims { call, claims, .. } if claims.is_empty() => strangers.forget(*call),
+            _ => {}
+        })
     }
 
     /// Calls that go on.

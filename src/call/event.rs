@@ -6,7 +6,7 @@
 //! Sources: the design's JSON contract (labels).
 
 use crate::base::{CallIndex, PacketTime};
-use crate::rtp::flow_table::Claim;
+use crate::rtp::flow_table::{Claim, LearnedFlow};
 use crate::rtp::plan::Control;
 
 /// Why a call ended.
@@ -113,6 +113,15 @@ pub enum CallEvent {
         /// Complete: replaces those before.
         claims: Vec<Claim>,
         /// Since when.
+        time: PacketTime,
+    },
+    /// A flow is the call's although its SDP does not name it.
+    Learned {
+        /// Which.
+        call: CallIndex,
+        /// What.
+        flow: LearnedFlow,
+        /// When that was found.
         time: PacketTime,
     },
     /// Something for the call's media, in order of time.

@@ -12,6 +12,7 @@ mod event;
 mod expiry;
 mod lingering;
 mod media_description;
+mod strangers;
 pub mod summary;
 mod table;
 

@@ -102,6 +102,13 @@ pub struct StreamSummary {
     pub jitter_ms: f64,
     /// E-model estimate (G.107), 1–4.5; null where the codec has no published impairment.
     pub mos: Option<f64>,
+    /// By what evidence it is of this call: `sdp`, `symmetric`, `ice`, `ssrc`, `port`, `time`,
+    /// `heuristic`; null where that is not known.
+    #[serde(default)]
+    pub matched_by: Option<String>,
+    /// How sure that is, 0–1: a fixed value for each kind of evidence.
+    #[serde(default)]
+    pub confidence: Option<f64>,
     /// What the phones themselves said of it in RTCP; null where they said nothing.
     #[serde(default)]
     pub rtcp: Option<RtcpSummary>,

@@ -85,7 +85,11 @@ fn put_media(writer: &mut FrameWriter, entry: &PacketEntry<'_>, counts: &mut Pca
     match entry.kind {
         EntryKind::Rtp | EntryKind::Rtcp => {}
         // Not packets of their own: a doubled frame's header, our own marks.
-        EntryKind::DuplicateRtp | EntryKind::Control | EntryKind::Dropped | EntryKind::Claimed => {
+        EntryKind::DuplicateRtp
+        | EntryKind::Control
+        | EntryKind::Dropped
+        | EntryKind::Claimed
+        | EntryKind::Matched => {
             return;
         }
     }

@@ -119,6 +119,8 @@ pub mod tests {
                 sent_packets: Some(503),
                 ..RtcpSummary::default()
             }),
+            matched_by: Some("sdp".into()),
+            confidence: Some(1.0),
         };
         CallSummary {
             id: "0123456789abcdef".into(),

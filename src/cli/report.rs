@@ -42,7 +42,7 @@ pub struct RunReport {
     pub peak_rss_bytes: u64,
 }
 
-/// An RTP flow that no SDP announced.
+/// An RTP or RTCP flow that no SDP announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnclaimedFlow {
     /// `ip:port`.
@@ -51,6 +51,8 @@ pub struct UnclaimedFlow {
     pub destination: String,
     /// `0x` and eight hex digits.
     pub ssrc: String,
+    /// `RTP` or `RTCP`.
+    pub kind: &'static str,
     /// Packets seen.
     pub packets: u64,
     /// The likely reason, for people.
@@ -88,7 +90,7 @@ impl RunReport {
             .iter()
             .map(|flow| {
                 json!({"source": flow.source, "destination": flow.destination, "ssrc": flow.ssrc,
-                    "packets": flow.packets, "reason": flow.reason})
+                    "kind": flow.kind.to_ascii_lowercase(), "packets": flow.packets, "reason": flow.reason})
             })
             .collect();
         json!({
@@ -163,13 +165,13 @@ impl RunReport {
         if self.outcomes.get(FrameOutcome::UnclaimedRtp) > 0 {
             let _ = writeln!(text, "RTP that belongs to no call (not recorded):");
             for flow in &self.unclaimed {
-                let UnclaimedFlow { source, destination, ssrc, packets, reason } = flow;
+                let UnclaimedFlow { source, destination, ssrc, kind, packets, reason } = flow;
                 let _ = if self.is_sealed {
-                    writeln!(text, "        {ssrc} {packets} packets: {reason}")
+                    writeln!(text, "        {ssrc} {packets} {kind} packets: {reason}")
                 } else {
                     writeln!(
                         text,
-                        "        {source} → {destination} {ssrc} {packets} packets: {reason}"
+                        "        {source} → {destination} {ssrc} {packets} {kind} packets: {reason}"
                     )
                 };
             }

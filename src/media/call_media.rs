@@ -7,6 +7,7 @@
 //! Sources: RFC 3264 §8.4 (hold), RFC 3550 §8.2 (SSRC changes), the design's "Traps of the timeline".
 
 use super::decoder::{Meaning, meaning};
+use super::evidence::Evidence;
 use super::far_end::FarEnd;
 use super::gaps::{Gap, GapLog, GapReason};
 use super::placement::{Content, Held, NoiseSpan, Surface};
@@ -55,6 +56,7 @@ pub struct CallMedia {
     plan: MediaPlan,
     plan_since: PacketTime,
     streams: Vec<Stream>,
+    evidence: Evidence,
     sides: [Side; 2],
     gaps: GapLog,
     far_end: FarEnd,
@@ -87,6 +89,7 @@ impl CallMedia {
             plan: MediaPlan::default(),
             plan_since: PacketTime::MIN,
             streams: Vec::new(),
+            evidence: Evidence::default(),
             sides: [side(), side()],
             gaps: GapLog::default(),
             far_end: FarEnd::default(),
@@ -124,6 +127,7 @@ impl CallMedia {
             EntryKind::DuplicateRtp => self.copy(entry),
             EntryKind::Dropped => self.dropped(entry),
             EntryKind::Rtcp => self.rtcp(entry, sink),
+            EntryKind::Matched => self.evidence.note(entry),
             EntryKind::Claimed => {}
         }
     }
@@ -575,7 +579,12 @@ impl CallMedia {
             len_ns: if self.recorded == Recorded::Nothing { 0 } else { len_ns },
             recorded: self.recorded,
             bytes: self.bytes,
-            streams: self.streams.iter().map(with_rtcp).collect(),
+            streams: self
+                .streams
+                .iter()
+                .map(with_rtcp)
+                .map(|it| self.evidence.complete(it))
+                .collect(),
             gaps: self.gaps.sorted(len_ns),
             digits: self.digits.clone(),
             notes,

@@ -9,6 +9,7 @@
 mod anchor;
 mod call_media;
 mod decoder;
+mod evidence;
 mod far_end;
 mod gaps;
 mod placement;

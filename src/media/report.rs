@@ -9,6 +9,7 @@ use super::far_end::FarEndReport;
 use super::gaps::Gap;
 use super::stream::StreamKey;
 use crate::base::{Channel, PacketTime};
+use crate::rtp::matched_by::MatchedBy;
 
 /// What is in the archive of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct StreamReport {
     pub mos: Option<f64>,
     /// What the phones said of it in RTCP.
     pub rtcp: Option<FarEndReport>,
+    /// By what evidence it is of this call, where that is known.
+    pub matched_by: Option<MatchedBy>,
 }
 
 /// One digit.

@@ -198,6 +198,7 @@ impl Stream {
             jitter_ms,
             mos: mos(&self.codec, ratio, burst, 0.0, jitter_ms),
             rtcp: None,
+            matched_by: None,
         }
     }
 }

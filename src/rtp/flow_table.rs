@@ -1,68 +1,38 @@
 //! Which call an address belongs to: what SDP announced, as one front reads it.
 //!
-//! Purpose: answer in two look-ups whose call a UDP packet is, and which party sent it.
+//! Purpose: answer in a few look-ups whose call a UDP packet is, which party sent it, and how sure
+//! that is.
 //! Invariants: a table is owned by one front (a replica that the correlator's updates reach by a
-//! queue), so it is read without a lock; at most `CLAIMS_PER_CALL_MAX` claims a call are kept.
-//! Non-goals: telling streams apart by SSRC (see `work::flows`), who wins a fork (see `call`).
+//! queue), so it is read without a lock; at most `CLAIMS_PER_CALL_MAX` claims and
+//! `LEARNED_PER_CALL_MAX` learned flows a call are kept; a sender's address that several
+//! conversations share never decides alone.
+//! Non-goals: telling streams apart by SSRC (see `work::flows`), who wins a fork (see `call`), which
+//! flows are learned (see `call::strangers`).
 //! Sources: RFC 3264 §5.1 (an SDP names where its sender wants to receive), RFC 4961 (symmetric
-//! RTP: a phone sends from where it receives).
+//! RTP: a phone sends from where it receives), RFC 8445 §5.3 (candidates).
 //!
 //! An announced address is where a party *receives*. A packet to it was sent by the other party; a
 //! packet from it, by that party. Both ends matching beats the destination alone, which beats the
-//! source alone; among equals the newest claim wins, since ports are used again and again.
+//! source alone; among equals the likest other end wins (a NAT may keep the port), then the newest
+//! claim, since ports are used again and again.
 
-use crate::base::limits::{CALLS_MAX, CLAIMS_PER_CALL_MAX, HOLDERS_PER_ENDPOINT_MAX};
+pub use super::claim::{Claim, ClaimRole, Fit, LearnedFlow, Match};
+use super::matched_by::MatchedBy;
+use crate::base::limits::{
+    CALLS_MAX, CLAIMS_PER_CALL_MAX, HOLDERS_PER_ENDPOINT_MAX, LEARNED_PER_CALL_MAX,
+};
 use crate::base::{CallIndex, Channel, Endpoint, PacketTime};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 
-/// What is received at a claimed address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClaimRole {
-    /// Audio.
-    Audio,
-    /// RTCP of an audio medium, on its own port.
-    Rtcp,
-    /// Video, fax or another medium that is not recorded.
-    NotAudio,
-    /// The address of a fork's branch that did not answer.
-    Loser,
-}
-
-/// One announced address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// Where the party receives.
-    pub endpoint: Endpoint,
-    /// Which party receives there.
-    pub party: Channel,
-    /// What it receives.
-    pub role: ClaimRole,
-}
-
-/// Whose a packet is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Match {
-    /// The call.
-    pub call: CallIndex,
-    /// Which party sent the packet.
-    pub sender: Channel,
-    /// What the flow carries.
-    pub role: ClaimRole,
-    /// How sure we are.
-    pub fit: Fit,
-}
-
-/// Which ends of a packet were announced; better is greater.
+/// How like an address is to one that SDP announced for the same end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fit {
-    /// Only the sender's address.
-    Source,
-    /// Only the receiver's address.
-    Destination,
-    /// Both.
-    Both,
+enum Likeness {
+    Nothing,
+    Port,
+    Address,
+    Equal,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +65,8 @@ const SAME_CONVERSATION_MS: i64 = 5_000;
 pub struct FlowTable {
     by_endpoint: HashMap<Endpoint, Vec<Holder>, RandomState>,
     by_call: HashMap<CallIndex, Vec<Claim>, RandomState>,
+    by_pair: HashMap<(Endpoint, Endpoint), (CallIndex, LearnedFlow), RandomState>,
+    learned: HashMap<CallIndex, Vec<LearnedFlow>, RandomState>,
     serial: u64,
     changes: Changes,
 }
@@ -143,9 +115,13 @@ impl Changes {
 }
 
 impl FlowTable {
-    /// Replaces all that a call claims. Claims beyond `CLAIMS_PER_CALL_MAX` are ignored, and so is
-    /// a new call beyond `CALLS_MAX`.
+    /// Replaces all that a call claims; a call that claims nothing any more has learned nothing
+    /// either. Claims beyond `CLAIMS_PER_CALL_MAX` are ignored, and so is a new call beyond
+    /// `CALLS_MAX`.
     pub fn set(&mut self, call: CallIndex, claims: &[Claim], now: PacketTime) {
+        if claims.is_empty() {
+            self.unlearn(call);
+        }
         let claims = claims.get(..CLAIMS_PER_CALL_MAX).unwrap_or(claims);
         let before = self.by_call.get(&call).map_or(&[][..], Vec::as_slice);
         if before == claims || (before.is_empty() && self.by_call.len() >= CALLS_MAX) {
@@ -170,6 +146,33 @@ impl FlowTable {
         }
         if !claims.is_empty() {
             self.by_call.insert(call, claims.to_vec());
+        }
+    }
+
+    /// Gives a call a flow that SDP does not name; the newest call that learns it has it. More than
+    /// `LEARNED_PER_CALL_MAX` of one call are ignored, and so is a new call beyond `CALLS_MAX`.
+    pub fn learn(&mut self, call: CallIndex, flow: LearnedFlow) {
+        if self.learned.len() >= CALLS_MAX && !self.learned.contains_key(&call) {
+            return;
+        }
+        let known = self.learned.entry(call).or_default();
+        if known.len() >= LEARNED_PER_CALL_MAX {
+            return;
+        }
+        known.push(flow);
+        self.changes.note(flow.source);
+        self.changes.note(flow.destination);
+        self.by_pair.insert(pair(flow.source, flow.destination), (call, flow));
+    }
+
+    fn unlearn(&mut self, call: CallIndex) {
+        for flow in self.learned.remove(&call).unwrap_or_default() {
+            let key = pair(flow.source, flow.destination);
+            if self.by_pair.get(&key).is_some_and(|(holder, _)| *holder == call) {
+                self.by_pair.remove(&key);
+            }
+            self.changes.note(flow.source);
+            self.changes.note(flow.destination);
         }
     }
 
@@ -209,20 +212,49 @@ impl FlowTable {
         self.by_endpoint.keys().any(|known| known.port == endpoint.port)
     }
 
-    /// True when `call` claims one end of the flow.
+    /// True when `call` claims one end of the flow, or has learned it.
     #[must_use]
     pub fn claims(&self, call: CallIndex, source: Endpoint, destination: Endpoint) -> bool {
-        self.by_call.get(&call).is_some_and(|claims| {
-            claims.iter().any(|claim| claim.endpoint == source || claim.endpoint == destination)
-        })
+        let has = |claim: &Claim| claim.endpoint == source || claim.endpoint == destination;
+        let learned = self.by_pair.get(&pair(source, destination));
+        self.by_call.get(&call).is_some_and(|claims| claims.iter().any(has))
+            || learned.is_some_and(|(holder, _)| *holder == call)
     }
 
-    /// Whose a packet from `source` to `destination` is: the best fit, then the newest claim.
+    /// True when `call` claims this address.
+    #[must_use]
+    pub fn receives(&self, call: CallIndex, endpoint: Endpoint) -> bool {
+        let claims = self.by_call.get(&call).map_or(&[][..], Vec::as_slice);
+        claims.iter().any(|claim| claim.endpoint == endpoint)
+    }
+
+    /// Whose a packet from `source` to `destination` is: the best fit, then the likest other end,
+    /// then the newest claim. Nobody's where only the sender's address was announced, and that by
+    /// several conversations alike.
     #[must_use]
     pub fn find(&self, source: Endpoint, destination: Endpoint) -> Option<Match> {
+        let learned = self.learned(source, destination);
         let (senders, receivers) = (self.holders(source), self.holders(destination));
-        let best = matches(senders, receivers).max_by_key(|(found, at)| (found.fit, at.serial));
-        best.map(|(found, _)| found)
+        let ranked = |(found, at): (Match, ClaimedAt)| {
+            (found, (found.fit, self.likeness(found, source, destination)), at.serial)
+        };
+        let best = matches(senders, receivers)
+            .map(ranked)
+            .max_by_key(|(_, rank, serial)| (*rank, *serial));
+        let Some((best, rank, _)) = best else { return learned };
+        if learned.is_some_and(|learned| learned.fit > best.fit) {
+            return learned;
+        }
+        if matches!(best.fit, Fit::Source | Fit::SourceCandidate) {
+            let rivals = matches(senders, receivers).map(ranked);
+            let is_shared = rivals.filter(|rival| rival.1 == rank).any(|(rival, ..)| {
+                rival.call != best.call && !self.share_far_end(rival.call, best.call, source)
+            });
+            if is_shared {
+                return learned;
+            }
+        }
+        Some(best)
     }
 
     /// Every call for which *both* ends were announced at about the same time, oldest claim first:
@@ -246,6 +278,47 @@ impl FlowTable {
         }
     }
 
+    /// The call that has learned this flow, either way.
+    #[must_use]
+    pub fn learned(&self, source: Endpoint, destination: Endpoint) -> Option<Match> {
+        let (call, flow) = *self.by_pair.get(&pair(source, destination))?;
+        let is_forward = flow.source == source;
+        let sender = if is_forward { flow.sender } else { flow.sender.other() };
+        let is_guess = flow.by == MatchedBy::Heuristic;
+        let fit = if is_guess { Fit::Heuristic } else { Fit::Learned };
+        Some(Match { call, sender, role: flow.role, fit, by: flow.by })
+    }
+
+    /// How like the end that was not announced is to what the call announced for it.
+    fn likeness(&self, found: Match, source: Endpoint, destination: Endpoint) -> Likeness {
+        let (seen, party) = match found.fit {
+            Fit::Destination | Fit::DestinationCandidate => (source, found.sender),
+            Fit::Source | Fit::SourceCandidate => (destination, found.sender.other()),
+            _ => return Likeness::Equal,
+        };
+        let claims = self.by_call.get(&found.call).map_or(&[][..], Vec::as_slice);
+        let like = |claim: &Claim| match (claim.endpoint.ip == seen.ip, claim.endpoint.port) {
+            (true, port) if port == seen.port => Likeness::Equal,
+            (true, _) => Likeness::Address,
+            (false, port) if port == seen.port => Likeness::Port,
+            _ => Likeness::Nothing,
+        };
+        let of_party = claims.iter().filter(|claim| claim.party == party);
+        of_party.map(like).max().unwrap_or(Likeness::Nothing)
+    }
+
+    /// True when both calls announced an address beside `shared`: two dialogs of one conversation.
+    fn share_far_end(&self, one: CallIndex, other: CallIndex, shared: Endpoint) -> bool {
+        let (Some(mine), Some(theirs)) = (self.by_call.get(&one), self.by_call.get(&other)) else {
+            return false;
+        };
+        mine.iter().any(|claim| {
+            claim.role == ClaimRole::Audio
+                && claim.endpoint != shared
+                && theirs.iter().any(|their| their.endpoint == claim.endpoint)
+        })
+    }
+
     /// Who claims an address, oldest claim first.
     fn holders(&self, endpoint: Endpoint) -> &[Holder] {
         self.by_endpoint.get(&endpoint).map_or(&[], Vec::as_slice)
@@ -264,20 +337,33 @@ impl FlowTable {
     }
 }
 
+/// One key for both ways of a flow.
+fn pair(one: Endpoint, other: Endpoint) -> (Endpoint, Endpoint) {
+    if one <= other { (one, other) } else { (other, one) }
+}
+
 fn matches(senders: &[Holder], receivers: &[Holder]) -> impl Iterator<Item = (Match, ClaimedAt)> {
     let to = receivers.iter().map(move |holder| {
         let sender = holder.party.other();
         let at_source = senders.iter().find(|at| at.call == holder.call && at.party == sender);
-        let fit = if at_source.is_some() { Fit::Both } else { Fit::Destination };
+        let is_candidate = |role| role == ClaimRole::Candidate;
+        let fit = match at_source.map(|at| at.role) {
+            Some(role) if is_candidate(role) || is_candidate(holder.role) => Fit::BothCandidate,
+            Some(_) => Fit::Both,
+            None if is_candidate(holder.role) => Fit::DestinationCandidate,
+            None => Fit::Destination,
+        };
         let role = match at_source.map(|at| at.role) {
             Some(ClaimRole::Loser) => ClaimRole::Loser,
             _ => holder.role,
         };
-        (Match { call: holder.call, sender, role, fit }, holder.at())
+        (Match { call: holder.call, sender, role, fit, by: fit.by() }, holder.at())
     });
     let from = senders.iter().map(|holder| {
         let Holder { call, party: sender, role, .. } = *holder;
-        (Match { call, sender, role, fit: Fit::Source }, holder.at())
+        let is_candidate = role == ClaimRole::Candidate;
+        let fit = if is_candidate { Fit::SourceCandidate } else { Fit::Source };
+        (Match { call, sender, role, fit, by: fit.by() }, holder.at())
     });
     to.chain(from)
 }
@@ -366,5 +452,76 @@ mod tests {
         table.set(CallIndex(1), &[audio(CALLER, Channel::Caller), loser], PacketTime::from_ms(0));
         let found = table.find(STRANGER, CALLER).expect("claimed");
         assert_eq!(found.role, ClaimRole::Loser);
+    }
+
+    #[test]
+    fn a_senders_address_that_two_conversations_share_decides_nothing() {
+        let mut table = FlowTable::default();
+        let far = |port| Endpoint { ip: [9; 16], port };
+        for (call, port) in [(1, 7_000), (2, 7_002)] {
+            let claims = [audio(CALLER, Channel::Caller), audio(far(port), Channel::Callee)];
+            table.set(CallIndex(call), &claims, PacketTime::from_ms(0));
+        }
+        assert_eq!(table.find(CALLER, STRANGER), None);
+        // A NAT that keeps the port tells which.
+        let kept = Endpoint { port: 7_000, ..STRANGER };
+        assert_eq!(table.find(CALLER, kept).map(|found| found.call), Some(CallIndex(1)));
+        // So does the sender's port where both announce the destination.
+        assert_eq!(table.find(kept, CALLER).map(|found| found.call), Some(CallIndex(1)));
+        // Two dialogs that announce the same far end are one conversation.
+        let both = [audio(CALLER, Channel::Caller), audio(far(7_000), Channel::Callee)];
+        table.remove(CallIndex(2));
+        table.set(CallIndex(3), &both, PacketTime::from_ms(0));
+        assert_eq!(table.find(CALLER, STRANGER).map(|found| found.call), Some(CallIndex(3)));
+    }
+
+    #[test]
+    fn a_learned_flow_is_the_calls_both_ways_until_it_ends_or_sip_says_otherwise() {
+        let mut table = FlowTable::default();
+        let other = Endpoint { ip: [4; 16], port: 8_000 };
+        let by = MatchedBy::Heuristic;
+        let (sender, role) = (Channel::Caller, ClaimRole::Audio);
+        let flow = LearnedFlow { source: STRANGER, destination: other, sender, role, by };
+        let stamp = table.stamp(STRANGER, other);
+        table.learn(CallIndex(1), flow);
+        assert!(!table.is_current(stamp));
+        let there = table.find(STRANGER, other).map(|found| (found.call, found.sender));
+        assert_eq!(there, Some((CallIndex(1), Channel::Caller)));
+        let back = table.find(other, STRANGER).map(|found| (found.call, found.sender));
+        assert_eq!(back, Some((CallIndex(1), Channel::Callee)));
+        assert_eq!(table.find(STRANGER, CALLEE), None, "only this flow");
+        table.set(CallIndex(2), &[audio(other, Channel::Callee)], PacketTime::from_ms(1));
+        assert_eq!(table.find(STRANGER, other).map(|found| found.call), Some(CallIndex(2)));
+        table.remove(CallIndex(2));
+        assert!(table.claims(CallIndex(1), STRANGER, other));
+        table.remove(CallIndex(1));
+        assert_eq!(table.find(STRANGER, other), None);
+    }
+
+    #[test]
+    fn a_candidate_yields_to_what_the_media_line_says() {
+        let mut table = FlowTable::default();
+        let role = ClaimRole::Candidate;
+        let candidate = Claim { endpoint: CALLEE, party: Channel::Callee, role };
+        let claims = [audio(CALLER, Channel::Caller), candidate];
+        table.set(CallIndex(1), &claims, PacketTime::from_ms(0));
+        let found = table.find(CALLER, CALLEE).expect("claimed");
+        assert_eq!((found.fit, found.by), (Fit::BothCandidate, MatchedBy::Ice));
+        table.set(CallIndex(2), &[audio(CALLEE, Channel::Callee)], PacketTime::from_ms(0));
+        assert_eq!(table.find(CALLER, CALLEE).map(|found| found.call), Some(CallIndex(2)));
+    }
+
+    #[test]
+    fn a_call_learns_no_more_flows_than_its_limit() {
+        let mut table = FlowTable::default();
+        let (sender, role, by) = (Channel::Caller, ClaimRole::Audio, MatchedBy::Ssrc);
+        for port in 0..100 {
+            let source = Endpoint { port, ..STRANGER };
+            let flow = LearnedFlow { source, destination: CALLEE, sender, role, by };
+            table.learn(CallIndex(1), flow);
+        }
+        assert_eq!(table.by_pair.len(), LEARNED_PER_CALL_MAX);
+        table.remove(CallIndex(1));
+        assert!(table.by_pair.is_empty() && table.learned.is_empty());
     }
 }

@@ -5,17 +5,20 @@
 //! Non-goals: decoding sound (see `codec`) and placing it in time (see `media`).
 //! Sources: RFC 3550 (RTP, RTCP), RFC 3551, RFC 4733 (telephone events), RFC 5761, RFC 7983.
 
+mod claim;
 pub mod classify;
 pub mod extended_seq;
 pub mod flow_table;
 pub mod fuzz;
 pub mod header;
 pub mod loss;
+pub mod matched_by;
 pub mod plan;
 pub mod quality;
 pub mod reorder;
 pub mod rtcp;
 pub mod rtcp_xr;
+pub mod sight;
 pub mod telephone_event;
 
 pub use classify::{Datagram, classify};

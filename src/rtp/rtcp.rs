@@ -132,6 +132,14 @@ impl<'a> Iterator for RtcpPackets<'a> {
     }
 }
 
+/// Who sent a compound packet: the source that its first packet names.
+#[must_use]
+pub fn sender_of(compound: &[u8]) -> Option<Ssrc> {
+    let mut reader = Reader::new(compound);
+    reader.take(4)?;
+    reader.u32_be().map(Ssrc)
+}
+
 /// One packet's body, behind its first word.
 fn read_packet(packet_type: u8, count: usize, body: &[u8]) -> Option<RtcpPacket<'_>> {
     let mut reader = Reader::new(body);

@@ -10,6 +10,7 @@ use super::orphans::FlowKey;
 use crate::base::limits::{ENDED_FLOW_MS, FLOWS_MAX};
 use crate::base::{CallIndex, Channel, PacketTime};
 use crate::rtp::flow_table::{ClaimRole, Fit, FlowTable, Match, Stamp};
+use crate::rtp::matched_by::MatchedBy;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
@@ -28,22 +29,36 @@ pub struct Target {
     pub sender: Channel,
     /// What it carries.
     pub role: ClaimRole,
+    /// By what evidence.
+    pub by: MatchedBy,
+}
+
+/// Whether the calls of a flow have been told how it was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Told {
+    /// This is the first packet since it was found.
+    #[default]
+    NotYet,
+    /// They know.
+    Already,
 }
 
 /// Up to four targets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
     list: [Option<Target>; TARGETS_MAX],
+    /// Whether they have been told of the flow.
+    pub told: Told,
 }
 
 impl Targets {
     fn from_matches(matches: &[Match]) -> Self {
         let mut list = [None; TARGETS_MAX];
         for (slot, found) in list.iter_mut().zip(matches) {
-            let Match { call, sender, role, .. } = *found;
-            *slot = Some(Target { call, sender, role });
+            let Match { call, sender, role, by, .. } = *found;
+            *slot = Some(Target { call, sender, role, by });
         }
-        Self { list }
+        Self { list, told: Told::NotYet }
     }
 
     /// The targets, oldest claim first.
@@ -108,7 +123,7 @@ impl Flows {
     fn resolve(&mut self, key: FlowKey, seq: u16, now: PacketTime, table: &FlowTable) -> Found {
         table.find_all(key.source, key.destination, &mut self.found);
         let mut targets = Targets::from_matches(&self.found);
-        let is_firm = self.found.iter().any(|found| found.fit != Fit::Source);
+        let is_firm = self.found.iter().any(|found| found.fit.is_firm());
         let before = self.flows.get(&key).copied();
         if let Some(flow) = before {
             let recent = now.ms_since(flow.last) <= ENDED_FLOW_MS;
@@ -134,19 +149,27 @@ impl Flows {
             // A call that still listens where a flow goes that never paused keeps it. One that only
             // shares the sender's address does not: a gateway may send every call from one port.
             let goes_on = now.ms_since(flow.last) < 500 && seq.wrapping_sub(flow.seq) < CONTINUES;
-            for old in flow.targets.iter().filter(|_| goes_on) {
-                let claimed = table.claims(old.call, key.destination, key.destination);
-                if claimed && !targets.has(old.call) && old.role == ClaimRole::Audio {
-                    if let Some(free) = targets.list.iter_mut().find(|slot| slot.is_none()) {
-                        *free = Some(old);
-                    }
-                }
+            let is_kept = |old: &Target| {
+                let listens = table.receives(old.call, key.destination);
+                goes_on && listens && !targets.has(old.call) && is_audio(old.role)
+            };
+            let mut kept = Targets::default();
+            let old = flow.targets.iter().filter(is_kept);
+            kept.list.iter_mut().zip(old).for_each(|(slot, target)| *slot = Some(target));
+            // Another call that announces where it goes, and not where it comes from, may mean a
+            // flow of its own: this one's sender stays who it was.
+            let is_guess = self.found.iter().all(|found| found.fit < Fit::Both);
+            if flow.is_firm && is_guess && !kept.is_empty() {
+                targets = kept;
+            } else {
+                let free = targets.list.iter_mut().filter(|slot| slot.is_none());
+                free.zip(kept.iter()).for_each(|(slot, target)| *slot = Some(target));
             }
         }
         self.make_room(now);
         if self.flows.len() < FLOWS_MAX {
             let flow = Flow {
-                targets,
+                targets: Targets { told: Told::Already, ..targets },
                 stamp: table.stamp(key.source, key.destination),
                 last: now,
                 seq,
@@ -163,6 +186,10 @@ impl Flows {
             self.flows.retain(|_, flow| now.ms_since(flow.last) < 2 * ENDED_FLOW_MS);
         }
     }
+}
+
+const fn is_audio(role: ClaimRole) -> bool {
+    matches!(role, ClaimRole::Audio | ClaimRole::Candidate)
 }
 
 #[cfg(test)]
@@ -247,5 +274,21 @@ mod tests {
         assert_eq!(flows.find(key, 1, at(0), &table), Found::Unknown);
         table.set(CallIndex(3), &claims, at(10));
         assert_eq!(call_of(flows.find(key, 2, at(20), &table)), Some(CallIndex(3)));
+    }
+
+    #[test]
+    fn a_flow_through_a_port_that_two_calls_share_stays_with_its_call() {
+        let (mut table, key, claims) = setup();
+        let mut flows = Flows::default();
+        // A gateway that receives every call on one port, and two phones behind a NAT.
+        let phone = Endpoint::v4([192, 168, 0, 9], 4_000);
+        let gateway = claims[1];
+        table.set(CallIndex(1), &[Claim { endpoint: phone, ..claims[0] }, gateway], at(0));
+        assert_eq!(call_of(flows.find(key, 1, at(0), &table)), Some(CallIndex(1)));
+        let other = phone.with_port(4_002);
+        table.set(CallIndex(2), &[Claim { endpoint: other, ..claims[0] }, gateway], at(10));
+        let Found::Calls(targets) = flows.find(key, 2, at(20), &table) else { panic!("lost") };
+        let calls: Vec<_> = targets.iter().map(|target| target.call).collect();
+        assert_eq!(calls, [CallIndex(1)]);
     }
 }

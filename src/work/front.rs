@@ -7,19 +7,21 @@
 //! Non-goals: SIP's meaning (see `signalling`), order within a stream (see `media`).
 //! Sources: RFC 3261 §18, RFC 5761 §4 (RTP or RTCP), RFC 3550.
 
-use super::flows::{Flows, Found, Target, Targets};
-use super::orphans::{FlowKey, Orphans, UnclaimedFlow};
+use super::flows::{Flows, Found, Target, Targets, Told};
+use super::orphans::{Carries, FlowKey, Orphans, UnclaimedFlow};
 use super::outbox::{Outbox, Pushed};
 use super::signalling::TableUpdate;
 use super::stats::FrontStats;
 use crate::base::{
-    Channel, EntryKind, FiveTuple, Frame, FrameOutcome, FrameSink, OutcomeCounts, PacketEntry,
-    PacketTime, Ssrc,
+    Channel, Endpoint, EntryKind, FiveTuple, Frame, FrameOutcome, FrameSink, OutcomeCounts,
+    PacketEntry, PacketTime, Ssrc,
 };
 use crate::net::{Continuity, Decap, Decapped, Interest, Sighting, TcpSegment, TcpStreams};
 use crate::rtp::classify::{Datagram, classify};
 use crate::rtp::flow_table::{ClaimRole, FlowTable};
 use crate::rtp::header::RtpView;
+use crate::rtp::rtcp::sender_of;
+use crate::rtp::sight::FlowSight;
 use crate::sip::{Framer, Gap, Likeness, looks_like_sip};
 use std::sync::Arc;
 
@@ -27,6 +29,9 @@ use std::sync::Arc;
 pub trait SipPort {
     /// Takes one message; the outcome of its frame.
     fn message(&mut self, time: PacketTime, flow: FiveTuple, bytes: &[u8]) -> FrameOutcome;
+
+    /// Takes what a flow that nobody claimed looks like.
+    fn sight(&mut self, _time: PacketTime, _sight: FlowSight) {}
 
     /// Time goes on.
     fn tick(&mut self, now: PacketTime);
@@ -49,6 +54,8 @@ struct Rest<P: SipPort> {
     table: FlowTable,
     flows: Flows,
     orphans: Orphans,
+    /// Empty between calls, kept for its memory.
+    sights: Vec<FlowSight>,
     outbox: Outbox,
     outcomes: OutcomeCounts,
     received: u64,
@@ -75,6 +82,7 @@ impl<P: SipPort> Front<P> {
             table: FlowTable::default(),
             flows: Flows::default(),
             orphans: Orphans::default(),
+            sights: Vec::new(),
             outbox,
             outcomes: OutcomeCounts::default(),
             received: 0,
@@ -91,6 +99,11 @@ impl<P: SipPort> Front<P> {
         let given_up = self.decap.expire(now.max(self.rest.now));
         self.rest.move_fragments(given_up);
         self.rest.between(now);
+    }
+
+    /// The end of the input: what still waits for its SDP is looked at a last time.
+    pub fn last_looks(&mut self) {
+        self.rest.last_looks(PacketTime::MAX);
     }
 
     /// The end of the input: nothing waits any more. The correlator's timers are the caller's.
@@ -137,6 +150,7 @@ impl<P: SipPort> Rest<P> {
         let time = self.now;
         self.port.tick(time);
         self.apply_updates();
+        self.last_looks(time);
         self.orphans.expire(time);
         self.resolve_orphans();
         let port = &mut self.port;
@@ -157,6 +171,17 @@ impl<P: SipPort> Rest<P> {
         self.resolve_orphans();
         self.outbox.finish();
         self.publish();
+    }
+
+    /// Tells of every flow whose first packet is given up at `until`, while it can still be claimed.
+    fn last_looks(&mut self, until: PacketTime) {
+        let mut sights = std::mem::take(&mut self.sights);
+        self.orphans.last_looks(until, &mut sights);
+        for sight in sights.drain(..) {
+            self.port.sight(self.now, sight);
+            self.apply_updates();
+        }
+        self.sights = sights;
     }
 
     fn likely_reason(&self, key: FlowKey) -> &'static str {
@@ -199,11 +224,15 @@ impl<P: SipPort> Rest<P> {
                         self.claim_orphans(claim.endpoint, time);
                     }
                 }
+                TableUpdate::Learned(call, flow, time) => {
+                    self.table.learn(call, flow);
+                    self.claim_orphans(flow.source, time);
+                }
             }
         }
     }
 
-    fn claim_orphans(&mut self, endpoint: crate::base::Endpoint, time: PacketTime) {
+    fn claim_orphans(&mut self, endpoint: Endpoint, time: PacketTime) {
         let Self { orphans, flows, table, outbox, outcomes, .. } = self;
         orphans.claim(endpoint, |key, entry| {
             let Ok(view) = RtpView::parse_header(entry.payload) else { return false };
@@ -217,7 +246,7 @@ impl<P: SipPort> Rest<P> {
                     let mut outcome = FrameOutcome::Rtp;
                     for target in targets.iter() {
                         outbox.mark_claimed(target.call, time);
-                        outcome = deliver(outbox, target, *entry);
+                        outcome = deliver(outbox, target, targets.told, *entry);
                     }
                     outcomes.add(outcome);
                     true
@@ -303,18 +332,29 @@ impl<P: SipPort> Rest<P> {
             Found::AfterEnd => FrameOutcome::AfterEnd,
             Found::Unknown if is_copy => FrameOutcome::Duplicate,
             Found::Unknown => {
-                self.orphans.keep(key, &entry);
-                self.resolve_orphans();
+                self.keep_orphan(key, &entry);
                 return None;
             }
         };
         Some(if is_copy { FrameOutcome::Duplicate } else { outcome })
     }
 
+    /// Keeps a packet of nobody, and tells of its flow when there is something new to tell.
+    #[cold]
+    fn keep_orphan(&mut self, key: FlowKey, entry: &PacketEntry<'_>) {
+        self.last_looks(entry.time);
+        self.orphans.keep(key, entry);
+        if let Some(sight) = self.orphans.due_look(key, entry.time) {
+            self.port.sight(entry.time, sight);
+            self.apply_updates();
+        }
+        self.resolve_orphans();
+    }
+
     fn deliver_all(&mut self, targets: &Targets, entry: PacketEntry<'_>) -> FrameOutcome {
         let mut outcome = FrameOutcome::Rtp;
         for target in targets.iter() {
-            outcome = deliver(&mut self.outbox, target, entry);
+            outcome = deliver(&mut self.outbox, target, targets.told, entry);
         }
         outcome
     }
@@ -324,9 +364,14 @@ impl<P: SipPort> Rest<P> {
             return FrameOutcome::Duplicate;
         }
         let FiveTuple { source, destination, .. } = packet.flow;
-        let Some(found) = self.table.find(source, destination) else {
-            let key = FlowKey { source, destination, ssrc: Ssrc(0) };
-            self.orphans.count_unclaimed(key, 1);
+        let beside = |end: Endpoint| end.with_port(end.port.wrapping_sub(1));
+        let found = self.table.find(source, destination);
+        // What is learned are flows of media; their reports run one port higher (RFC 3550 §11).
+        let found = found.or_else(|| self.table.learned(beside(source), beside(destination)));
+        let Some(found) = found else {
+            let ssrc = sender_of(packet.payload).unwrap_or(Ssrc(0));
+            let key = FlowKey { source, destination, ssrc };
+            self.orphans.count_unclaimed(key, Carries::Rtcp, 1);
             return FrameOutcome::UnclaimedRtp;
         };
         if found.role == ClaimRole::NotAudio {
@@ -348,14 +393,24 @@ impl<P: SipPort> Rest<P> {
     }
 }
 
-/// Hands a packet to one call.
-fn deliver(outbox: &mut Outbox, target: Target, entry: PacketEntry<'_>) -> FrameOutcome {
+/// Hands a packet to one call, and first, where it does not know, how the packet's flow was found.
+fn deliver(
+    outbox: &mut Outbox,
+    target: Target,
+    told: Told,
+    entry: PacketEntry<'_>,
+) -> FrameOutcome {
     match target.role {
         ClaimRole::Loser => return FrameOutcome::LosingFork,
         ClaimRole::NotAudio => return FrameOutcome::NotAudio,
-        ClaimRole::Audio | ClaimRole::Rtcp => {}
+        ClaimRole::Audio | ClaimRole::Candidate | ClaimRole::Rtcp => {}
     }
     let entry = PacketEntry { channel: target.sender, ..entry };
+    if told == Told::NotYet {
+        let code = [target.by.code()];
+        outbox
+            .push(target.call, &PacketEntry { kind: EntryKind::Matched, payload: &code, ..entry });
+    }
     match outbox.push(target.call, &entry) {
         Pushed::Taken => FrameOutcome::Rtp,
         Pushed::Full => FrameOutcome::QueueFull,

@@ -11,6 +11,7 @@ use crate::base::limits::{
     ORPHAN_BYTES_MAX, ORPHAN_WAIT_MS, ORPHANS_PER_FLOW_MAX, UNCLAIMED_FLOWS_MAX,
 };
 use crate::base::{Endpoint, FrameOutcome, PacketEntry, PacketTime, Reader, Ssrc};
+use crate::rtp::sight::{FlowSight, Occasion, Sound, look};
 use foldhash::fast::RandomState;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -37,6 +38,36 @@ struct OrphanFlow {
     pushed_out: u64,
     /// It had packets that nobody claimed: more of the same is no surprise.
     is_known_unclaimed: bool,
+    /// With so many packets it is looked at next.
+    next_look: u64,
+    /// Whether it was looked at late enough for a call to be made from it.
+    last_look: LastLook,
+}
+
+/// Whether the look before the first packet is given up was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastLook {
+    Due,
+    Taken,
+}
+
+/// Packets with which a flow is looked at first; then with twice as many, and so on.
+const FIRST_LOOK: u64 = 5;
+
+/// Packets between two looks at most: about ten seconds.
+const LOOK_AGAIN_MOST: u64 = 500;
+
+/// A flow that has waited so long will not be announced any more: time to make a call from it, while
+/// its first packet is still held.
+const LAST_LOOK_MS: i64 = ORPHAN_WAIT_MS - 500;
+
+/// What an unclaimed flow carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Carries {
+    /// RTP.
+    Rtp,
+    /// RTCP.
+    Rtcp,
 }
 
 /// When one packet is due. It may have left before: then its flow is another, or is beyond it.
@@ -56,6 +87,8 @@ const STALE_ARRIVALS_MAX: usize = 1_024;
 pub struct UnclaimedFlow {
     /// Which.
     pub key: FlowKey,
+    /// What.
+    pub carries: Carries,
     /// Its frames.
     pub frames: u64,
 }
@@ -84,7 +117,7 @@ pub struct Orphans {
     /// `pushed_out` of all flows.
     pushed_out: u64,
     resolved: Resolved,
-    unclaimed: HashMap<FlowKey, u64, RandomState>,
+    unclaimed: HashMap<(FlowKey, Carries), u64, RandomState>,
 }
 
 impl Orphans {
@@ -148,7 +181,7 @@ impl Orphans {
         if frames > 0 {
             self.pushed_out -= frames;
             self.resolved.unclaimed += frames;
-            self.count_unclaimed(key, frames);
+            self.count_unclaimed(key, Carries::Rtp, frames);
         }
     }
 
@@ -194,7 +227,7 @@ impl Orphans {
                 self.held -= 1;
                 self.resolved.unclaimed += 1;
                 let is_empty = flow.packets.is_empty();
-                self.count_unclaimed(key, 1);
+                self.count_unclaimed(key, Carries::Rtp, 1);
                 self.give_up_pushed_out(key);
                 if is_empty {
                     self.forget(key);
@@ -226,23 +259,51 @@ impl Orphans {
         let mut flows: Vec<UnclaimedFlow> = self
             .unclaimed
             .iter()
-            .map(|(key, frames)| UnclaimedFlow { key: *key, frames: *frames })
+            .map(|((key, carries), frames)| UnclaimedFlow {
+                key: *key,
+                carries: *carries,
+                frames: *frames,
+            })
             .collect();
-        flows.sort_by_key(|flow| (std::cmp::Reverse(flow.frames), flow.key));
+        flows.sort_by_key(|flow| (std::cmp::Reverse(flow.frames), flow.key, flow.carries));
         flows.truncate(most);
         flows
     }
 
     /// Counts frames of a flow that nobody claimed.
-    pub fn count_unclaimed(&mut self, key: FlowKey, frames: u64) {
+    pub fn count_unclaimed(&mut self, key: FlowKey, carries: Carries, frames: u64) {
+        let key = (key, carries);
         if self.unclaimed.len() < UNCLAIMED_FLOWS_MAX || self.unclaimed.contains_key(&key) {
             *self.unclaimed.entry(key).or_default() += frames;
         }
     }
 
+    /// What a flow looks like, where it has enough packets since it was looked at last.
+    pub fn due_look(&mut self, key: FlowKey, now: PacketTime) -> Option<FlowSight> {
+        let flow = self.flows.get_mut(&key)?;
+        let packets = flow.left.saturating_add(u64::try_from(flow.packets.len()).unwrap_or(0));
+        if packets < flow.next_look {
+            return None;
+        }
+        flow.next_look = packets.saturating_add(packets.min(LOOK_AGAIN_MOST));
+        let is_last = now.ms_since(flow.first) >= LAST_LOOK_MS;
+        flow.look(key, if is_last { Occasion::Last } else { Occasion::Early })
+    }
+
+    /// Flows whose first packet is given up at `now` and that were not looked at late enough.
+    pub fn last_looks(&mut self, now: PacketTime, out: &mut Vec<FlowSight>) {
+        let due = |arrival: &&Arrival| now.ms_since(arrival.time) >= ORPHAN_WAIT_MS;
+        for arrival in self.order.iter().take_while(due) {
+            let Some(flow) = self.flows.get_mut(&arrival.key) else { continue };
+            if flow.serial == arrival.serial && flow.last_look == LastLook::Due {
+                out.extend(flow.look(arrival.key, Occasion::Last));
+            }
+        }
+    }
+
     fn open(&mut self, key: FlowKey, first: PacketTime) {
         self.serial += 1;
-        let is_known_unclaimed = self.unclaimed.contains_key(&key);
+        let is_known_unclaimed = self.unclaimed.contains_key(&(key, Carries::Rtp));
         let flow = OrphanFlow {
             serial: self.serial,
             first,
@@ -251,6 +312,8 @@ impl Orphans {
             bytes: 0,
             pushed_out: 0,
             is_known_unclaimed,
+            next_look: FIRST_LOOK,
+            last_look: LastLook::Due,
         };
         self.flows.insert(key, flow);
         self.by_age.insert(self.serial, key);
@@ -264,7 +327,7 @@ impl Orphans {
         let frames = u64::try_from(flow.packets.len()).unwrap_or(0);
         if flow.is_known_unclaimed {
             self.resolved.unclaimed += frames;
-            self.count_unclaimed(key, frames);
+            self.count_unclaimed(key, Carries::Rtp, frames);
         } else {
             self.resolved.dropped += frames;
         }
@@ -291,6 +354,24 @@ impl Orphans {
     }
 }
 
+impl OrphanFlow {
+    /// What is held of it; `None` for what is no stream.
+    fn look(&mut self, key: FlowKey, occasion: Occasion) -> Option<FlowSight> {
+        if occasion == Occasion::Last {
+            self.last_look = LastLook::Taken;
+        }
+        let entries = self.packets.iter().filter_map(|(time, bytes)| {
+            let entry = PacketEntry::read(&mut Reader::new(bytes))?;
+            Some((*time, entry.payload))
+        });
+        let looks = look(&entries);
+        let first = self.packets.front().map(|(time, _)| *time)?;
+        let FlowKey { source, destination, ssrc } = key;
+        let sight = FlowSight { source, destination, ssrc, first, looks, occasion };
+        (looks.sound != Sound::Unconvincing).then_some(sight)
+    }
+}
+
 fn is_held(flows: &HashMap<FlowKey, OrphanFlow, RandomState>, arrival: Arrival) -> bool {
     let Some(flow) = flows.get(&arrival.key) else { return false };
     flow.serial == arrival.serial && flow.left <= arrival.number
@@ -314,6 +395,10 @@ mod tests {
 
     fn key(port: u16) -> FlowKey {
         FlowKey { source: endpoint(port), destination: endpoint(1), ssrc: Ssrc(9) }
+    }
+
+    fn unclaimed(frames: u64) -> UnclaimedFlow {
+        UnclaimedFlow { key: key(5), carries: Carries::Rtp, frames }
     }
 
     fn entry(port: u16, ms: i64, payload: &[u8]) -> PacketEntry<'_> {
@@ -353,7 +438,7 @@ mod tests {
         assert!(orphans.waiting() <= 51, "{}", orphans.waiting());
         orphans.expire(PacketTime::MAX);
         assert_eq!(orphans.take_resolved(), Resolved { unclaimed: 800, dropped: 0 });
-        assert_eq!(orphans.biggest_unclaimed(5), [UnclaimedFlow { key: key(5), frames: 800 }]);
+        assert_eq!(orphans.biggest_unclaimed(5), [unclaimed(800)]);
     }
 
     #[test]
@@ -386,7 +471,7 @@ mod tests {
         orphans.expire(PacketTime::from_ms(ORPHAN_WAIT_MS));
         assert_eq!((orphans.take_resolved().unclaimed, orphans.waiting()), (1, 1));
         orphans.expire(PacketTime::MAX);
-        assert_eq!(orphans.biggest_unclaimed(5), [UnclaimedFlow { key: key(5), frames: 2 }]);
+        assert_eq!(orphans.biggest_unclaimed(5), [unclaimed(2)]);
         assert!(orphans.flows.is_empty() && orphans.by_endpoint.is_empty());
     }
 

@@ -127,7 +127,7 @@ impl Outbox {
             }
             if block.push(entry) {
                 if entry.kind == EntryKind::Rtp {
-                    open.slot.saw_media(entry.time);
+                    open.slot.saw_media(entry.channel, entry.time);
                 }
                 return Pushed::Taken;
             }

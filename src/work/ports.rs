@@ -8,8 +8,9 @@
 
 use super::front::SipPort;
 use super::signalling::{Signalling, TableUpdate};
-use crate::base::limits::SIP_QUEUE_MAX;
+use crate::base::limits::{SIGHT_QUEUE_MAX, SIP_QUEUE_MAX};
 use crate::base::{FiveTuple, FrameOutcome, OutcomeCounts, PacketTime, Protocol};
+use crate::rtp::sight::FlowSight;
 use crossbeam::queue::ArrayQueue;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -50,6 +51,11 @@ impl SipPort for InlinePort {
         outcome
     }
 
+    fn sight(&mut self, time: PacketTime, sight: FlowSight) {
+        self.signalling.sight(time, &sight, &mut self.updates);
+        self.ready.extend(self.updates.drain(..));
+    }
+
     fn tick(&mut self, now: PacketTime) {
         self.signalling.tick(now, &mut self.updates);
         if !self.updates.is_empty() {
@@ -73,6 +79,7 @@ struct SipItem {
 #[derive(Debug)]
 pub struct Link {
     messages: ArrayQueue<SipItem>,
+    sights: ArrayQueue<(PacketTime, FlowSight)>,
     updates: ArrayQueue<TableUpdate>,
     now_ns: AtomicI64,
     left_ns: AtomicI64,
@@ -85,6 +92,7 @@ impl Link {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             messages: ArrayQueue::new(SIP_QUEUE_MAX),
+            sights: ArrayQueue::new(SIGHT_QUEUE_MAX),
             updates: ArrayQueue::new(SIP_QUEUE_MAX),
             now_ns: AtomicI64::new(i64::MIN),
             left_ns: AtomicI64::new(i64::MIN),
@@ -122,6 +130,11 @@ impl SipPort for QueuedPort {
             Ok(()) => FrameOutcome::Sip,
             Err(_) => FrameOutcome::SipQueueFull,
         }
+    }
+
+    fn sight(&mut self, time: PacketTime, sight: FlowSight) {
+        // A full queue costs this chance: the flow is looked at again.
+        let _ = self.link.sights.push((time, sight));
     }
 
     fn tick(&mut self, now: PacketTime) {
@@ -201,6 +214,14 @@ impl CorrelatorLoop {
                 self.moved.add(outcome);
             }
             self.send(updates);
+        }
+        for link in &self.links {
+            for _ in 0..link.sights.len() {
+                let Some((time, sight)) = link.sights.pop() else { break };
+                let mut updates = Vec::new();
+                self.signalling.sight(time, &sight, &mut updates);
+                self.send(updates);
+            }
         }
         worked
     }

@@ -8,7 +8,7 @@
 
 use super::visit::CallWork;
 use crate::base::limits::{BLOCK_BYTES, CALL_QUEUE_BLOCKS};
-use crate::base::{CallId, CallIndex, PacketEntry, PacketTime, RingIndex};
+use crate::base::{CallId, CallIndex, Channel, PacketEntry, PacketTime, RingIndex};
 use crate::call::CallFacts;
 use crate::rtp::plan::Control;
 use crossbeam::atomic::AtomicCell;
@@ -113,7 +113,8 @@ pub struct CallSlot {
     work: AtomicCell<Option<Box<CallWork>>>,
     state: AtomicU8,
     is_noted: AtomicBool,
-    last_media_ns: AtomicI64,
+    /// By channel.
+    last_media_ns: [AtomicI64; 2],
 }
 
 impl std::fmt::Debug for CallSlot {
@@ -140,7 +141,7 @@ impl CallSlot {
             work: AtomicCell::new(Some(work)),
             state: AtomicU8::new(IDLE),
             is_noted: AtomicBool::new(false),
-            last_media_ns: AtomicI64::new(i64::MIN),
+            last_media_ns: [AtomicI64::new(i64::MIN), AtomicI64::new(i64::MIN)],
         }
     }
 
@@ -180,15 +181,21 @@ impl CallSlot {
         self.facts.take()
     }
 
-    /// Media passed at `time`.
-    pub fn saw_media(&self, time: PacketTime) {
-        self.last_media_ns.fetch_max(time.ns(), Ordering::Relaxed);
+    /// A party's media passed at `time`.
+    pub fn saw_media(&self, channel: Channel, time: PacketTime) {
+        self.last_media_ns[channel.index()].fetch_max(time.ns(), Ordering::Relaxed);
     }
 
     /// When media last passed.
     #[must_use]
     pub fn last_media(&self) -> Option<PacketTime> {
-        let ns = self.last_media_ns.load(Ordering::Relaxed);
+        Channel::BOTH.into_iter().filter_map(|channel| self.last_media_of(channel)).max()
+    }
+
+    /// When a party's media last passed.
+    #[must_use]
+    pub fn last_media_of(&self, channel: Channel) -> Option<PacketTime> {
+        let ns = self.last_media_ns[channel.index()].load(Ordering::Relaxed);
         (ns != i64::MIN).then(|| PacketTime::from_ns(ns))
     }
 

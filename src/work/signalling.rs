@@ -19,7 +19,8 @@ use crate::base::limits::SIP_MESSAGES_PER_CALL_MAX;
 use crate::base::{CallId, CallIndex, FiveTuple, FrameOutcome, PacketTime};
 use crate::call::{Attributed, CallEvent, Correlator, EndReason};
 use crate::media::{MediaReport, MediaSettings, Store};
-use crate::rtp::flow_table::Claim;
+use crate::rtp::flow_table::{Claim, LearnedFlow};
+use crate::rtp::sight::FlowSight;
 use crate::sip::Message;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub enum TableUpdate {
     Opened(Arc<CallSlot>),
     /// All that a call claims from now on.
     Claims(CallIndex, Arc<[Claim]>, PacketTime),
+    /// A flow of a call that its SDP does not name.
+    Learned(CallIndex, LearnedFlow, PacketTime),
     /// A call's index may be used again.
     Forgotten(CallIndex),
 }
@@ -111,6 +114,14 @@ impl Signalling {
         FrameOutcome::Sip
     }
 
+    /// Takes what a flow that nobody claimed looks like.
+    pub fn sight(&mut self, time: PacketTime, sight: &FlowSight, updates: &mut Vec<TableUpdate>) {
+        let slots = &self.slots;
+        let heard = |call: CallIndex, party| slot_of(slots, call)?.last_media_of(party);
+        self.correlator.on_sight(time, sight, &heard);
+        self.drain(updates);
+    }
+
     /// Time goes on: ends what is due. Cheap when called often.
     pub fn tick(&mut self, now: PacketTime, updates: &mut Vec<TableUpdate>) {
         self.correlator.let_go(now);
@@ -182,6 +193,9 @@ impl Signalling {
             }
             CallEvent::Claims { call, claims, time } => {
                 updates.push(TableUpdate::Claims(call, claims.into(), time));
+            }
+            CallEvent::Learned { call, flow, time } => {
+                updates.push(TableUpdate::Learned(call, flow, time));
             }
             CallEvent::Control { call, time, control } => {
                 if let Some(slot) = slot_of(&self.slots, call) {

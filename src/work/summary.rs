@@ -15,6 +15,7 @@ use crate::call::summary::{
 };
 use crate::call::{CallFacts, EndReason, Party};
 use crate::media::{FarEndReport, Gap, MediaReport, Recorded, StreamReport};
+use crate::rtp::matched_by::MatchedBy;
 use crate::rtp::rtcp_xr::VoipMetrics;
 
 /// A call that goes on: how long its recording is and how well it was heard is told at its end.
@@ -111,6 +112,8 @@ fn stream(report: &StreamReport) -> StreamSummary {
         jitter_ms: round(report.jitter_ms, 3),
         mos: report.mos.map(|mos| round(mos, 2)),
         rtcp: report.rtcp.as_ref().map(rtcp),
+        matched_by: report.matched_by.map(|by| by.evidence().into()),
+        confidence: report.matched_by.map(MatchedBy::confidence),
     }
 }
 

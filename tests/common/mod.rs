@@ -7,7 +7,7 @@
 
 use callspan::base::{CallIndex, Channel, PacketTime};
 use callspan::call::{Attributed, CallEvent, CallFacts, Correlator};
-use callspan::rtp::flow_table::{Claim, ClaimRole};
+use callspan::rtp::flow_table::{Claim, ClaimRole, LearnedFlow};
 use callspan::rtp::plan::{Control, MediaPlan, MediaState};
 use callspan::sip::Message;
 
@@ -113,6 +113,8 @@ pub struct Tap {
     pub claims: Vec<Claim>,
     /// All that was told of claims, in order.
     pub claims_told: Vec<(CallIndex, Vec<Claim>)>,
+    /// Flows that calls have learned, in order.
+    pub learned: Vec<(CallIndex, LearnedFlow)>,
     /// The plan as it is.
     pub plan: MediaPlan,
     /// Events so far.
@@ -156,6 +158,7 @@ impl Tap {
                     self.claims_told.push((call, claims.clone()));
                     self.claims = claims;
                 }
+                CallEvent::Learned { call, flow, .. } => self.learned.push((call, flow)),
                 CallEvent::Control { control: Control::Plan(plan), .. } => self.plan = plan,
                 CallEvent::Control { .. } => {}
                 CallEvent::Changed { facts, .. } => self.answered.push(*facts),

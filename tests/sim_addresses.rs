@@ -1,0 +1,203 @@
+//! Media whose addresses are not those of the SDP: NAT, relays, shared ports.
+//!
+//! Purpose: each way in which a stream finds its call without its address, and each in which it must
+//! not.
+//! Invariants: virtual time; no files but the test's own archive.
+//! Non-goals: captures by others (see `corpus_calls`).
+//! Sources: RFC 3264 §5.1, RFC 4961, RFC 3550 §8.
+
+mod harness;
+
+use callspan::base::FrameOutcome;
+use callspan::call::summary::{CallSummary, StreamSummary};
+use harness::{ALICE, BOB, Finished, Harness, answer, rtp, sip, udp};
+
+const NAT: [u8; 4] = [203, 0, 113, 9];
+const RELAY: [u8; 4] = [198, 51, 100, 7];
+const BLOCKS: usize = 512;
+
+/// PCMA that is sound and no noise.
+const SOUND: [u8; 160] = [0x55; 160];
+
+/// One way of a call on the wire: from, to, SSRC.
+type Way = ([u8; 4], u16, [u8; 4], u16, u32);
+
+/// Packets of some flows, every 20 ms of [`from`, `to`) ms.
+fn talk(harness: &mut Harness, from_ms: i64, to_ms: i64, ways: &[Way]) {
+    for number in 0..u32::try_from((to_ms - from_ms) / 20).expect("short") {
+        for (source, from, destination, to, ssrc) in ways {
+            let packet = rtp(*ssrc, number, &SOUND);
+            let ms = from_ms + i64::from(number) * 20;
+            harness.frame(ms, &udp(*source, *from, *destination, *to, &packet));
+        }
+    }
+}
+
+fn bye(harness: &mut Harness, ms: i64, call: u32) {
+    let bye = sip(call, "BYE sip:b@x SIP/2.0", "2 BYE", None);
+    harness.frame(ms, &udp(ALICE, 5060, BOB, 5060, &bye));
+}
+
+fn run(work: impl FnOnce(&mut Harness)) -> (Finished, Vec<CallSummary>) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut harness = Harness::new(&directory.path().join("a"), BLOCKS);
+    work(&mut harness);
+    let finished = harness.finish();
+    let summaries = finished.summaries();
+    (finished, summaries)
+}
+
+/// Channel, SSRC, packets and evidence of each stream.
+fn told(call: &CallSummary) -> Vec<(String, String, u64, String)> {
+    let row = |it: &StreamSummary| {
+        let by = it.matched_by.clone().unwrap_or_default();
+        (it.channel.clone(), it.ssrc.clone(), it.packets, by)
+    };
+    call.streams.iter().map(row).collect()
+}
+
+fn row(channel: &str, ssrc: u32, packets: u64, by: &str) -> (String, String, u64, String) {
+    (channel.into(), format!("0x{ssrc:08x}"), packets, by.into())
+}
+
+#[test]
+fn ports_that_both_parties_announced_name_the_call_at_any_address() {
+    let (_, calls) = run(|harness| {
+        answer(harness, 0, 1, 4_000, 5_000);
+        talk(harness, 10, 1_010, &[(NAT, 4_000, RELAY, 5_000, 7), (RELAY, 5_000, NAT, 4_000, 9)]);
+        bye(harness, 1_200, 1);
+    });
+    assert_eq!(told(&calls[0]), [row("caller", 7, 50, "port"), row("callee", 9, 50, "port")]);
+    assert_eq!(calls[0].streams[0].confidence, Some(0.8));
+    assert!(calls[0].gaps.iter().all(|gap| gap.reason != "late"), "{:?}", calls[0].gaps);
+}
+
+#[test]
+fn ports_that_two_calls_announced_name_neither() {
+    let (finished, calls) = run(|harness| {
+        answer(harness, 0, 1, 4_000, 5_000);
+        answer(harness, 5, 2, 4_000, 5_000);
+        talk(harness, 10, 1_010, &[(NAT, 4_000, RELAY, 5_000, 7)]);
+        bye(harness, 1_200, 1);
+        bye(harness, 1_200, 2);
+    });
+    assert!(calls.iter().all(|call| call.streams.is_empty()));
+    assert_eq!(finished.outcomes.get(FrameOutcome::UnclaimedRtp), 50);
+}
+
+#[test]
+fn a_phone_behind_a_nat_is_heard_by_where_its_peer_sends() {
+    let (_, calls) = run(|harness| {
+        answer(harness, 0, 1, 4_000, 5_000);
+        talk(harness, 10, 1_010, &[(NAT, 61_000, BOB, 5_000, 7), (BOB, 5_000, NAT, 61_000, 9)]);
+        bye(harness, 1_200, 1);
+    });
+    let expected = [row("caller", 7, 50, "sdp"), row("callee", 9, 50, "symmetric")];
+    assert_eq!(told(&calls[0]), expected);
+}
+
+#[test]
+fn two_phones_behind_one_nat_that_call_one_port_are_not_mixed() {
+    // A gateway that has one port for all calls; the NAT keeps the phones' ports.
+    let (_, calls) = run(|harness| {
+        answer(harness, 0, 1, 4_000, 5_000);
+        let first = [(NAT, 4_000, BOB, 5_000, 7), (BOB, 5_000, NAT, 4_000, 9)];
+        talk(harness, 10, 510, &first);
+        answer(harness, 510, 2, 4_002, 5_000);
+        let second = [(NAT, 4_002, BOB, 5_000, 17), (BOB, 5_000, NAT, 4_002, 19)];
+        talk(harness, 520, 1_020, &second);
+        bye(harness, 1_200, 1);
+        bye(harness, 1_200, 2);
+    });
+    let first = [row("caller", 7, 25, "sdp"), row("callee", 9, 25, "symmetric")];
+    assert_eq!(told(&calls[0]), first);
+    let second = [row("caller", 17, 25, "sdp"), row("callee", 19, 25, "symmetric")];
+    assert_eq!(told(&calls[1]), second);
+}
+
+#[test]
+fn one_port_is_enough_for_the_one_call_that_waits_for_this_party() {
+    let (_, calls) = run(|harness| {
+        answer(harness, 0, 1, 4_000, 5_000);
+        // Bob is heard where SDP says; Alice comes through a relay that has other ports.
+        talk(harness, 10, 1_010, &[(BOB, 5_000, ALICE, 4_000, 9), (NAT, 4_000, RELAY, 31_000, 7)]);
+        bye(harness, 1_200, 1);
+    });
+    assert_eq!(told(&calls[0]), [row("callee", 9, 50, "sdp"), row("caller", 7, 50, "port")]);
+    assert_eq!(calls[0].streams[1].confidence, Some(0.6));
+    assert!(calls[0].gaps.iter().all(|gap| gap.reason != "late"), "{:?}", calls[0].gaps);
+}
+
+#[test]
+fn the_only_flow_from_a_partys_address_is_its_sound() {
+    let lone = (ALICE, 22_222, RELAY, 31_000, 7);
+    let (_, calls) = run(|harness| {
+        answer(harness, 0, 1, 4_000, 5_000);
+        talk(harness, 10, 1_010, &[(BOB, 5_000, ALICE, 4_000, 9), lone]);
+        bye(harness, 1_200, 1);
+    });
+    assert_eq!(told(&calls[0]), [row("callee", 9, 50, "sdp"), row("caller", 7, 50, "time")]);
+    // Two such flows: either could be meant.
+    let (_, calls) = run(|harness| {
+        answer(harness, 0, 1, 4_000, 5_000);
+        let rival = (ALICE, 22_224, RELAY, 31_002, 8);
+        talk(harness, 10, 1_010, &[(BOB, 5_000, ALICE, 4_000, 9), lone, rival]);
+        bye(harness, 1_200, 1);
+    });
+    assert_eq!(told(&calls[0]), [row("callee", 9, 50, "sdp")]);
+}
+
+#[test]
+fn rtp_within_an_icmp_error_is_no_media() {
+    let (finished, calls) = run(|harness| {
+        answer(harness, 0, 1, 4_000, 5_000);
+        for number in 0..10 {
+            let quoted = udp(ALICE, 4_000, BOB, 5_000, &rtp(7, number, &SOUND));
+            harness.frame(10 + i64::from(number) * 20, &icmp(&quoted));
+            harness.frame(11 + i64::from(number) * 20, &icmp_v6(&quoted_v6(number)));
+        }
+        bye(harness, 1_200, 1);
+    });
+    assert!(calls[0].streams.is_empty());
+    assert_eq!(finished.outcomes.get(FrameOutcome::NotVoip), 20);
+}
+
+/// Destination unreachable, port unreachable, from BOB to ALICE.
+fn icmp(quoted: &[u8]) -> Vec<u8> {
+    let mut bytes = udp(BOB, 0, ALICE, 0, &[&[3, 3, 0, 0, 0, 0, 0, 0], quoted].concat());
+    bytes.drain(20..28);
+    let len = u16::try_from(bytes.len()).expect("short").to_be_bytes();
+    bytes[2..4].copy_from_slice(&len);
+    bytes[9] = 1;
+    bytes
+}
+
+fn ipv6(next_header: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(payload.len()).expect("short").to_be_bytes();
+    let mut bytes = vec![0x60, 0, 0, 0, len[0], len[1], next_header, 64];
+    bytes.extend([0xfd; 16]);
+    bytes.extend([0xfe; 16]);
+    bytes.extend(payload);
+    bytes
+}
+
+fn quoted_v6(number: u32) -> Vec<u8> {
+    ipv6(17, &udp(ALICE, 4_000, BOB, 5_000, &rtp(7, number, &SOUND))[20..])
+}
+
+/// RFC 4443 §3.1, code 4.
+fn icmp_v6(quoted: &[u8]) -> Vec<u8> {
+    ipv6(58, &[&[1, 4, 0, 0, 0, 0, 0, 0], quoted].concat())
+}
+
+#[test]
+fn an_unclaimed_report_is_listed_as_one_with_its_sender() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut harness = Harness::new(&directory.path().join("a"), BLOCKS);
+    let report = [0x80, 201, 0, 1, 0, 0, 0, 42];
+    harness.frame(0, &udp(NAT, 4_001, RELAY, 5_001, &report));
+    let unclaimed = harness.front.unclaimed(5);
+    assert_eq!(unclaimed[0].0.key.ssrc.to_string(), "0x0000002a");
+    assert_eq!(unclaimed[0].0.carries, callspan::work::orphans::Carries::Rtcp);
+    harness.finish();
+}
