@@ -407,11 +407,43 @@ fn a_call_that_is_only_seen_from_its_answer_on_is_mid_call() {
 #[test]
 fn what_is_no_call_opens_none() {
     let mut tap = Tap::default();
-    for method in ["REGISTER", "OPTIONS", "MESSAGE", "BYE", "ACK", "CANCEL"] {
+    for method in ["REGISTER", "OPTIONS", "MESSAGE", "ACK", "CANCEL", "INFO", "NOTIFY"] {
         assert_eq!(tap.sees(0, &request(method, 1)), Attributed::NoCall, "{method}");
         assert_eq!(tap.sees(1, &response(200, method, 1, "b")), Attributed::NoCall, "{method}");
     }
+    assert_eq!(tap.sees(2, &response(481, "BYE", 1, "b")), Attributed::NoCall);
     assert_eq!(tap.events, 0);
+}
+
+#[test]
+fn a_call_of_which_only_the_end_is_seen_is_one() {
+    for end in [request("BYE", 9).in_dialog("bob"), response(200, "BYE", 9, "bob")] {
+        let mut tap = Tap::default();
+        tap.sees(0, &end);
+        assert_eq!(tap.opened.len(), 1);
+        assert_eq!((tap.ended[0].origin, tap.ended[0].answered_at), (CallOrigin::MidCall, None));
+        ended_once(&mut tap, 0, EndReason::Bye);
+    }
+}
+
+#[test]
+fn where_only_responses_pass_the_tap_a_call_begins_and_ends_with_them() {
+    let mut tap = Tap::default();
+    tap.sees(0, &response(180, "INVITE", 1, "bob"));
+    tap.sees(900, &response(200, "INVITE", 1, "bob").with(sdp(BOB)));
+    assert_eq!((tap.opened.len(), tap.audio_of(Callee)), (1, own(&[BOB])));
+    tap.sees(8_000, &response(200, "BYE", 2, "bob"));
+    tap.sees(8_500, &response(200, "BYE", 2, "bob"));
+    ended_once(&mut tap, 8_000, EndReason::Bye);
+}
+
+#[test]
+fn a_call_that_an_update_or_a_prack_betrays_is_mid_call() {
+    for method in ["UPDATE", "PRACK"] {
+        let mut tap = Tap::default();
+        tap.sees(0, &request(method, 3).in_dialog("bob").with(sdp(ALICE)));
+        assert_eq!((tap.opened.len(), tap.audio_of(Caller)), (1, own(&[ALICE])), "{method}");
+    }
 }
 
 #[test]

@@ -62,10 +62,14 @@ struct Replayed {
 
 impl Replayed {
     fn new(capture: &Path, workers: &str) -> Self {
+        Self::with(capture, &["--workers", workers])
+    }
+
+    fn with(capture: &Path, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         run(&directory, &["init", "a", "--plaintext"]);
         let capture = capture.to_str().expect("text");
-        let words = ["replay", capture, "--archive", "a", "--json", "--workers", workers];
+        let words = [&["replay", capture, "--archive", "a", "--json"], flags].concat();
         let report = serde_json::from_str(&run(&directory, &words)).expect("a report");
         let rows = run(&directory, &["calls", "--archive", "a", "--json"]);
         let calls = rows.lines().map(|row| serde_json::from_str(row).expect("a call")).collect();
@@ -141,10 +145,12 @@ fn calls_and_streams_are_those_of_the_manifest() {
         let listed = OTHER_CALLS.iter().find(|other| other.0 == name);
         let expected =
             listed.map_or_else(|| (count("invite_dialogs"), count("answered")), |it| (it.1, it.2));
-        let answered = replayed.calls.iter().filter(|call| !call["answered_at"].is_null()).count();
-        if (replayed.calls.len(), answered) != expected {
-            faults
-                .push(format!("{name}: {} calls, {answered}: {expected:?}", replayed.calls.len()));
+        let legs = |call: &Value| 1 + call["legs"].as_array().map_or(0, Vec::len);
+        let dialogs: usize = replayed.calls.iter().map(legs).sum();
+        let answered = replayed.calls.iter().filter(|call| !call["answered_at"].is_null());
+        let answered: usize = answered.map(legs).sum();
+        if (dialogs, answered) != expected {
+            faults.push(format!("{name}: {dialogs} dialogs, {answered}: {expected:?}"));
         }
         if name.starts_with("call-") {
             for truth in capture["truth"].as_array().into_iter().flatten() {
@@ -296,4 +302,32 @@ fn correlation(channel: &[f64], from: i64, sound: &[f64]) -> f64 {
         theirs += wanted * wanted;
     }
     product / (ours * theirs).sqrt()
+}
+
+/// Captures of a B2BUA's two legs.
+const TWO_LEGS: [&str; 3] =
+    ["call-dtmf-interwork-2legs.pcapng", "call-srtp-sdes.pcap", "call-b2bua-two-legs.pcapng"];
+
+#[test]
+fn the_legs_of_a_b2bua_are_one_recording_unless_operators_want_two() {
+    let Some(corpus) = corpus() else { return };
+    for capture in captures(&corpus) {
+        let name = name(&capture);
+        let path = corpus.join("captures").join(name);
+        let calls = Replayed::new(&path, "2").calls;
+        let joined: Vec<&Value> =
+            calls.iter().filter(|call| call["legs"].as_array().is_some()).collect();
+        if !TWO_LEGS.contains(&name) {
+            assert!(joined.is_empty(), "{name}: {joined:?}");
+            continue;
+        }
+        let [call] = joined[..] else { panic!("{name}: {} joined calls", joined.len()) };
+        assert_eq!((calls.len(), call["verdict"].as_str()), (1, Some("both")), "{name}");
+        assert_eq!(call["sip_call_ids"].as_array().map(Vec::len), Some(2), "{name}");
+        let streams = call["streams"].as_array().map_or(0, Vec::len);
+        assert_eq!(Some(streams), capture["rtp_streams"].as_array().map(Vec::len), "{name}");
+        let apart = Replayed::with(&path, &["--legs", "all"]).calls;
+        assert!(apart.iter().all(|call| call["legs"].is_null()), "{name}");
+        assert_eq!(apart.len(), 2, "{name}");
+    }
 }

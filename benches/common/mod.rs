@@ -12,7 +12,7 @@ use callspan::archive::{InitOptions, init};
 use callspan::base::{Channel, Endpoint, Frame, LinkType, PacketTime};
 use callspan::cli::ArchivePlace;
 use callspan::cli::RunOptions;
-use callspan::cli::options::{Band, LogFormat, OutputFormat, Start, Store};
+use callspan::cli::options::{Band, Legs, LogFormat, OutputFormat, Start, Store};
 use callspan::codec::g711::encode_alaw;
 use std::path::Path;
 
@@ -205,6 +205,8 @@ pub fn run_options(archive: &Path, store: Store) -> RunOptions {
         ring_size_mib: 64,
         filter: None,
         band: Band::Auto,
+        legs: Legs::One,
+        join_header: None,
         metrics: None,
         log_format: LogFormat::default(),
         json: OutputFormat::JsonLines,

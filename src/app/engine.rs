@@ -13,7 +13,8 @@ use crate::archive::{Archive, ArchiveError, BoxKey, DiskOs, Manifest, Writer, Wr
 use crate::base::limits::{BLOCKS_MAX, CALLS_MAX};
 use crate::base::{OutcomeCounts, RingIndex};
 use crate::call::EndReason;
-use crate::cli::options::{Band, Start, Store};
+use crate::call::{self, JoinSettings};
+use crate::cli::options::{Band, Legs, Start, Store};
 use crate::cli::report::UnclaimedFlow;
 use crate::cli::{RunError, RunOptions, RunReport};
 use crate::media::{self, MediaSettings, VoiceSettings};
@@ -47,6 +48,7 @@ pub struct Engine {
     copy: Option<CheckpointCopy>,
     pool: Pool,
     joined: Joined,
+    joins: JoinSettings,
     blocks: Arc<BlockPool>,
     fronts: Vec<Arc<FrontStats>>,
     settings: MediaSettings,
@@ -92,6 +94,15 @@ pub fn media_settings(options: &RunOptions) -> MediaSettings {
         reorder_window_ms: options.reorder_window_ms,
         voice: VoiceSettings { bitrate: options.opus_bitrate, complexity: options.opus_complexity },
     }
+}
+
+/// How legs are joined, by the options.
+fn join_settings(options: &RunOptions) -> JoinSettings {
+    let legs = match options.legs {
+        Legs::One => call::Legs::One,
+        Legs::All => call::Legs::All,
+    };
+    JoinSettings { legs, header: options.join_header.clone() }
 }
 
 impl Engine {
@@ -145,6 +156,7 @@ impl Engine {
             blocks,
             fronts: (0..rings).map(|_| Arc::default()).collect(),
             settings: media_settings(options),
+            joins: join_settings(options),
             path,
             box_key,
             is_sealed,
@@ -160,7 +172,7 @@ impl Engine {
     pub fn signalling(&self) -> Result<Signalling, RunError> {
         let known_ids = known_ids(&self.path, &self.box_key).map_err(RunError::failed)?;
         let (settings, rings) = (self.settings, self.fronts.len());
-        Ok(Signalling::new(settings, rings, known_ids, self.joined.clone()))
+        Ok(Signalling::new(settings, self.joins.clone(), rings, known_ids, self.joined.clone()))
     }
 
     /// The outbox and the figures of one ring.

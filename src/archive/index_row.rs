@@ -36,7 +36,7 @@ pub struct CallRow {
     pub codecs: String,
     /// As written in the summary.
     pub caller_number: String,
-    /// As written in the summary.
+    /// As written in the summary, then the numbers of parties that a transfer brought in, one a line.
     pub callee_number: String,
     /// Call-ID header values.
     pub sip_call_ids: Vec<String>,
@@ -69,6 +69,8 @@ struct Searchable {
     streams: Vec<Stream>,
     #[serde(default)]
     sip_call_ids: Vec<String>,
+    #[serde(default)]
+    speakers: Vec<Party>,
 }
 
 #[derive(Default, Deserialize)]
@@ -116,7 +118,7 @@ impl CallRow {
             state: fields.state,
             class: fields.retention_class.unwrap_or_default(),
             caller_number: fields.caller.number,
-            callee_number: fields.callee.number,
+            callee_number: callee_numbers(fields.callee.number, &fields.speakers),
             sip_call_ids: fields.sip_call_ids,
             json: json.to_owned(),
         })
@@ -162,6 +164,16 @@ fn codecs(streams: &[Stream]) -> String {
     names.sort_unstable();
     names.dedup();
     names.join(" ")
+}
+
+fn callee_numbers(callee: String, speakers: &[Party]) -> String {
+    let mut numbers = vec![callee];
+    for Party { number } in speakers {
+        if !number.is_empty() && !numbers.contains(number) {
+            numbers.push(number.clone());
+        }
+    }
+    numbers.join("\n")
 }
 
 #[cfg(test)]

@@ -289,7 +289,9 @@ impl Condition {
             Self::State(state) => Ok(text(first + 2)? == state),
             Self::Codec(name) => Ok(text(first + 3)?.split(' ').any(|codec| codec == name)),
             Self::Number(pattern) => {
-                Ok(pattern.matches(text(first + 4)?) || pattern.matches(text(first + 5)?))
+                let callees = text(first + 5)?;
+                Ok(pattern.matches(text(first + 4)?)
+                    || callees.split('\n').any(|number| pattern.matches(number)))
             }
             // Always known, so nobody asks.
             Self::SipCallId(_) => Ok(true),

@@ -169,7 +169,7 @@ impl Old {
         connection
             .prepare_cached("DELETE FROM calls WHERE started_ns = ?1 AND call = ?2")?
             .execute(place)?;
-        for number in [&self.caller_number, &self.callee_number] {
+        for number in numbers(&self.caller_number, &self.callee_number) {
             for text in number_keys(number) {
                 let mut delete = connection.prepare_cached(DELETE_NUMBER)?;
                 delete.execute(params![text, self.started_ns, key])?;
@@ -195,6 +195,11 @@ const DELETE_CALL_ID: &str =
     "DELETE FROM sip_call_ids WHERE hash = ?1 AND started_ns = ?2 AND call = ?3";
 
 /// The Call-IDs of a summary; none of one that cannot be read.
+/// All numbers of a row.
+fn numbers<'a>(caller: &'a str, callee: &'a str) -> impl Iterator<Item = &'a str> {
+    std::iter::once(caller).chain(callee.split('\n'))
+}
+
 pub(super) fn sip_call_ids_in(json: &str) -> Vec<String> {
     #[derive(Default, serde::Deserialize)]
     struct Ids {
@@ -242,7 +247,7 @@ fn put_call(connection: &Connection, row: &CallRow, keys: &mut Keys) -> rusqlite
             row.callee_number,
         ])?;
     let place = |text: String| (text, row.started_ns, key);
-    for number in [&row.caller_number, &row.callee_number] {
+    for number in numbers(&row.caller_number, &row.callee_number) {
         keys.numbers.extend(number_keys(number).into_iter().map(place));
     }
     let codecs = row.codecs.split(' ').filter(|name| !name.is_empty());

@@ -5,11 +5,12 @@
 //! Non-goals: names, scopes, and anything that resolves.
 //! Sources: RFC 4291 §2.5.5.2 (IPv4-mapped IPv6 addresses).
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// An IP address and a UDP or TCP port.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     /// 16 bytes, network order; IPv4 as `::ffff:a.b.c.d`.
     pub ip: [u8; 16],

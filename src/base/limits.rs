@@ -202,6 +202,30 @@ pub const RETRY_WAIT_MS: i64 = 5_000;
 /// BYE is ever written.
 pub const END_GRACE_MS: i64 = 200;
 
+/// Legs (Call-IDs) of one conversation that are recorded as one call; what comes beyond is a call of
+/// its own.
+pub const LEGS_PER_CONVERSATION_MAX: usize = 16;
+
+/// Changes of who speaks that are told of one call.
+pub const SPEAKERS_PER_CALL_MAX: usize = 64;
+
+/// Conversations of one caller's number among which a B2BUA's leg may find its own; with more none is
+/// joined by its way.
+pub const SAME_CALLER_MAX: usize = 64;
+
+/// REFERs whose calls are awaited; the oldest goes.
+pub const REFERRALS_MAX: usize = 1_024;
+
+/// Bytes of a Session-ID or of the operator's header by which legs are joined.
+pub const JOIN_KEY_BYTES_MAX: usize = 256;
+
+/// How long after a REFER the call that it asks for may come: somebody may have to confirm it.
+pub const REFERRAL_WAIT_MS: i64 = 60_000;
+
+/// How long a call whose party was asked to call somebody else goes on after its last BYE: the new
+/// INVITE is sent at once, and the tap may see it later than the BYE.
+pub const TRANSFER_WAIT_MS: i64 = 5_000;
+
 /// How long an ended call's Call-ID is remembered: retransmissions go on for 64 × T1 = 32 s (RFC
 /// 3261 §17.1.1.2) and must not open the call again.
 pub const ENDED_CALL_MS: i64 = 33_000;

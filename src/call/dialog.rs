@@ -157,6 +157,7 @@ impl Branch {
             caller: self.channel_plan(Channel::Caller),
             callee: self.channel_plan(Channel::Callee),
             losers: Vec::new(),
+            legs: Vec::new(),
         }
     }
 

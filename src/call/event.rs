@@ -5,7 +5,8 @@
 //! Non-goals: media figures (see `media::MediaReport`).
 //! Sources: the design's JSON contract (labels).
 
-use crate::base::{CallIndex, PacketTime};
+use super::join::JoinedBy;
+use crate::base::{CallId, CallIndex, Channel, PacketTime};
 use crate::rtp::flow_table::{Claim, LearnedFlow};
 use crate::rtp::plan::Control;
 
@@ -73,6 +74,30 @@ pub struct Party {
     pub name: String,
 }
 
+/// A leg of a call beside the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegFacts {
+    /// Call-ID header value.
+    pub sip_call_id: String,
+    /// What told that it is of this call.
+    pub by: JoinedBy,
+    /// When that was.
+    pub since: PacketTime,
+    /// The call that its recording is of, where that is not this one.
+    pub recorded_apart: Option<CallId>,
+}
+
+/// Who speaks on a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Speaker {
+    /// The channel.
+    pub channel: Channel,
+    /// Who.
+    pub party: Party,
+    /// Since when.
+    pub since: PacketTime,
+}
+
 /// What SIP tells of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallFacts {
@@ -92,6 +117,12 @@ pub struct CallFacts {
     pub caller: Party,
     /// Who was called.
     pub callee: Party,
+    /// Its further legs, in the order in which they joined.
+    pub legs: Vec<LegFacts>,
+    /// Who spoke on which channel since when; empty where nobody was transferred.
+    pub speakers: Vec<Speaker>,
+    /// The call that this one is a part of, and is listed with.
+    pub joined_to: Option<CallId>,
 }
 
 /// Something the layers above must do.

@@ -4,12 +4,16 @@
 //! where, when a call is answered and why it ends. Entry: [`Correlator`].
 //! Invariants: pure: messages and a time in, events out; at most `CALLS_MAX` calls are followed.
 //! Non-goals: RTP itself (see `media`), threads and storage (see `work`).
-//! Sources: RFC 3261 (dialogs), RFC 3264 (offer/answer), RFC 3262 (PRACK), RFC 3311 (UPDATE).
+//! Sources: RFC 3261 (dialogs), RFC 3264 (offer/answer), RFC 3262 (PRACK), RFC 3311 (UPDATE),
+//! RFC 5589 (transfer).
 
+mod conversation;
 mod correlator;
 mod dialog;
 mod event;
 mod expiry;
+mod join;
+mod leg;
 mod lingering;
 mod media_description;
 mod strangers;
@@ -17,4 +21,5 @@ pub mod summary;
 mod table;
 
 pub use correlator::{Attributed, Correlator};
-pub use event::{CallEvent, CallFacts, CallOrigin, EndReason, Party};
+pub use event::{CallEvent, CallFacts, CallOrigin, EndReason, LegFacts, Party, Speaker};
+pub use join::{JoinSettings, JoinedBy, Legs};

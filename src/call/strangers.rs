@@ -13,9 +13,9 @@
 //!  one IP address announced            the only call, answered, as above, only flow     time
 //! ```
 
+use super::conversation::Conversation;
 use super::correlator::Correlator;
 use super::event::CallEvent;
-use super::table::{Call, Phase};
 use crate::base::limits::{CALLS_COMPARED_PER_S_MAX, LEARNED_PER_CALL_MAX, STRANGERS_MAX};
 use crate::base::{CallIndex, Channel, Endpoint, PacketTime};
 use crate::rtp::flow_table::{Claim, ClaimRole, LearnedFlow};
@@ -46,7 +46,7 @@ pub struct Strangers {
 pub type Heard<'a> = &'a dyn Fn(CallIndex, Channel) -> Option<PacketTime>;
 
 /// Whether a flow can be of a call.
-type Rule<'a> = dyn Fn(&Call) -> Option<Fitting> + 'a;
+type Rule<'a> = dyn Fn(&Conversation) -> Option<Fitting> + 'a;
 
 /// How a flow fits a call.
 #[derive(Clone, Copy)]
@@ -143,8 +143,8 @@ impl Correlator {
         for rule in rules {
             let mut fits = self
                 .table
-                .iter()
-                .filter(|call| call.is_live())
+                .conversations()
+                .filter(|call| call.over_at.is_none())
                 .filter_map(|call| rule(call).map(|fitting| (call.index, fitting)));
             let (Some((call, fitting)), rival) = (fits.next(), fits.next()) else { continue };
             if rival.is_some() {
@@ -160,7 +160,7 @@ impl Correlator {
 
 /// The source was announced, by several calls (else the table had known it): the one that waits for
 /// this party's sound is meant.
-fn shared_source(call: &Call, sight: &FlowSight, heard: Heard<'_>) -> Option<Fitting> {
+fn shared_source(call: &Conversation, sight: &FlowSight, heard: Heard<'_>) -> Option<Fitting> {
     let mut at_source = call.claims.iter().filter(|claim| claim.endpoint == sight.source);
     let claim = at_source.find(|claim| claim.role == ClaimRole::Audio)?;
     let sender = claim.party;
@@ -172,7 +172,7 @@ fn shared_source(call: &Call, sight: &FlowSight, heard: Heard<'_>) -> Option<Fit
 }
 
 /// Both ports stand in the call's SDP, one for each party, for media of one kind.
-fn port_pair(call: &Call, sight: &FlowSight, heard: Heard<'_>) -> Option<Fitting> {
+fn port_pair(call: &Conversation, sight: &FlowSight, heard: Heard<'_>) -> Option<Fitting> {
     let of = |party: Channel, end: Endpoint| {
         let is_it = move |claim: &&Claim| {
             claim.party == party && claim.endpoint.port == end.port && is_media(claim.role)
@@ -202,7 +202,7 @@ fn port_pair(call: &Call, sight: &FlowSight, heard: Heard<'_>) -> Option<Fitting
 }
 
 /// One port stands in the call's SDP, and the party that would speak has not been heard.
-fn one_port(call: &Call, sight: &FlowSight, heard: Heard<'_>) -> Option<Fitting> {
+fn one_port(call: &Conversation, sight: &FlowSight, heard: Heard<'_>) -> Option<Fitting> {
     if sight.looks.packets < PATIENCE_PACKETS || !sight.looks.sound.is_audio() {
         return None;
     }
@@ -223,13 +223,13 @@ fn one_port(call: &Call, sight: &FlowSight, heard: Heard<'_>) -> Option<Fitting>
 /// One address stands in the call's SDP, with another port; the call was answered, lacks this party,
 /// and no other flow of strangers could be meant.
 fn by_time(
-    call: &Call,
+    call: &Conversation,
     sight: &FlowSight,
     heard: Heard<'_>,
     seen: &VecDeque<(PacketTime, Endpoint, Endpoint)>,
 ) -> Option<Fitting> {
     let is_ready = sight.looks.packets >= PATIENCE_PACKETS && sight.looks.sound.is_audio();
-    if !is_ready || call.phase != Phase::Answered {
+    if !is_ready || call.facts.answered_at.is_none() {
         return None;
     }
     let sender = speaker_by_address(call, sight.source, sight.destination)?;
@@ -243,7 +243,11 @@ fn by_time(
 }
 
 /// Who speaks in a flow between an address of the call and another; `None` where that is not clear.
-fn speaker_by_address(call: &Call, source: Endpoint, destination: Endpoint) -> Option<Channel> {
+fn speaker_by_address(
+    call: &Conversation,
+    source: Endpoint,
+    destination: Endpoint,
+) -> Option<Channel> {
     let audio = || call.claims.iter().filter(|claim| claim.role == ClaimRole::Audio);
     let at = |end: Endpoint| {
         let mut parties = audio().filter(move |claim| claim.endpoint.ip == end.ip);
@@ -258,13 +262,14 @@ fn speaker_by_address(call: &Call, source: Endpoint, destination: Endpoint) -> O
 }
 
 /// True when the call expects this party's sound in this format, and has not heard the party.
-fn waits(call: &Call, sender: Channel, sight: &FlowSight, heard: Heard<'_>) -> bool {
+fn waits(call: &Conversation, sender: Channel, sight: &FlowSight, heard: Heard<'_>) -> bool {
     heard(call.index, sender).is_none() && is_readable(call, sender, sight)
 }
 
 /// True when the flow's payload type was negotiated, or is a static one of what it looks like.
-fn is_readable(call: &Call, sender: Channel, sight: &FlowSight) -> bool {
-    let format = call.plan.format(sender, sight.looks.payload_type);
+fn is_readable(call: &Conversation, sender: Channel, sight: &FlowSight) -> bool {
+    let format =
+        call.plan.sending(sender, sight.source, sight.destination).format(sight.looks.payload_type);
     format.is_some() && sight.looks.sound != Sound::Unconvincing
 }
 

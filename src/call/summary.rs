@@ -45,6 +45,40 @@ pub struct CallSummary {
     /// Anything a person should know ("raw RTP kept: G729 cannot be decoded").
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Further legs of the conversation, in the order in which they joined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legs: Vec<LegSummary>,
+    /// Who speaks on which channel since when, where a transfer changed it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub speakers: Vec<SpeakerSummary>,
+    /// The call that this one is a part of: it is listed with that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined_to: Option<String>,
+}
+
+/// A leg of a conversation beside the first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegSummary {
+    /// Call-ID header value.
+    pub sip_call_id: String,
+    /// `session_id`, `join_header`, `refer`, `replaces`, `path` or `media`.
+    pub joined_by: String,
+    /// When it joined.
+    pub joined_at: String,
+    /// The id of the call that has what was recorded of it apart, or null.
+    pub call: Option<String>,
+}
+
+/// Who speaks on a channel from a moment on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpeakerSummary {
+    /// `caller` or `callee`.
+    pub channel: String,
+    /// Second of the recording.
+    pub at_s: f64,
+    /// Who.
+    #[serde(flatten)]
+    pub party: PartySummary,
 }
 
 /// A party of a call.

@@ -1,115 +1,40 @@
-//! The calls that are being followed, found by Call-ID.
+//! The legs and conversations that are being followed; legs are found by Call-ID.
 //!
-//! Purpose: own the calls; give out and take back their indexes.
-//! Invariants: at most `CALLS_MAX` calls; an index is not given out again before the call's Call-ID
-//! is forgotten; iteration is in order of index, never of a hash.
-//! Non-goals: what a message means (see `correlator`).
+//! Purpose: own legs and conversations; give out and take back their indexes.
+//! Invariants: at most `CALLS_MAX` legs; an index is not given out again before the leg's Call-ID
+//! is forgotten; iteration is in order of index, never of a hash; a conversation has the index of
+//! the leg that it began with.
+//! Non-goals: what a message means (see `leg`), what is told (see `conversation`).
 //! Sources: RFC 3261 §8.1.1.4 (Call-ID).
 
-use super::dialog::{Branch, OpenOffer};
-use super::event::{CallFacts, EndReason};
-use crate::base::limits::{CALLS_MAX, LEGS_PER_CALL_MAX};
-use crate::base::{CallIndex, PacketTime};
-use crate::rtp::flow_table::Claim;
-use crate::rtp::plan::MediaPlan;
+use super::conversation::Conversation;
+use super::leg::Leg;
+use crate::base::CallIndex;
+use crate::base::limits::CALLS_MAX;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
-/// Where a call stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// INVITE seen, no final answer.
-    Setup,
-    /// Finally refused at the time given; may still be tried again.
-    Refused {
-        /// When.
-        at: PacketTime,
-        /// `Rejected` or `Cancel`.
-        reason: EndReason,
-    },
-    /// Answered.
-    Answered,
-    /// Over; its Call-ID is remembered for a while.
-    Ended {
-        /// When we learned of it.
-        at: PacketTime,
-    },
-}
-
-/// Whether the caller gave up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cancelled {
-    /// No CANCEL was seen.
-    No,
-    /// It was.
-    Yes,
-}
-
-/// One call.
 #[derive(Debug)]
-pub struct Call {
-    /// Its place.
-    pub index: CallIndex,
-    /// Call-ID header value.
-    pub sip_call_id: Vec<u8>,
-    /// What is told of it.
-    pub facts: CallFacts,
-    /// Where it stands.
-    pub phase: Phase,
-    /// From tag of the INVITE.
-    pub caller_tag: Vec<u8>,
-    /// Whether a CANCEL was seen.
-    pub cancelled: Cancelled,
-    /// The INVITE's offer, for branches that begin later.
-    pub initial_offer: Option<OpenOffer>,
-    /// CSeq of the INVITE being tried.
-    pub invite_cseq: u32,
-    /// Dialogs by the callee's tag, in order of appearance.
-    pub branches: Vec<Branch>,
-    /// The branch that answered.
-    pub winner: Option<usize>,
-    /// Last SIP message.
-    pub last_sip: PacketTime,
-    /// What was published last.
-    pub claims: Vec<Claim>,
-    /// What was published last.
-    pub plan: MediaPlan,
+struct Slot {
+    leg: Leg,
+    conversation: Option<Box<Conversation>>,
 }
 
-impl Call {
-    /// The branch with the callee's tag, made where it is new; beyond `LEGS_PER_CALL_MAX` the last.
-    pub fn branch(&mut self, tag: &[u8]) -> usize {
-        if let Some(found) = self.branches.iter().position(|branch| branch.tag == tag) {
-            return found;
-        }
-        if self.branches.len() < LEGS_PER_CALL_MAX {
-            self.branches.push(Branch::new(tag, self.initial_offer.clone()));
-        }
-        self.branches.len().saturating_sub(1)
-    }
-
-    /// True until the call is over.
-    #[must_use]
-    pub const fn is_live(&self) -> bool {
-        !matches!(self.phase, Phase::Ended { .. })
-    }
-}
-
-/// All calls.
+/// All legs.
 #[derive(Debug, Default)]
 pub struct CallTable {
-    slots: Vec<Option<Call>>,
+    slots: Vec<Option<Slot>>,
     free: Vec<u32>,
     by_call_id: HashMap<Vec<u8>, CallIndex, RandomState>,
 }
 
 impl CallTable {
-    /// Puts a call into a free slot; `None` when the table is full. A call with the same Call-ID
-    /// that is over keeps its slot until it expires, but is no longer found.
+    /// Puts a leg into a free slot; `None` when the table is full. A leg with the same Call-ID that
+    /// is over keeps its slot until it expires, but is no longer found.
     pub fn insert(
         &mut self,
         call_id: &[u8],
-        make: impl FnOnce(CallIndex) -> Call,
+        make: impl FnOnce(CallIndex) -> Leg,
     ) -> Option<CallIndex> {
         let index = match self.free.pop() {
             Some(index) => CallIndex(index),
@@ -120,47 +45,90 @@ impl CallTable {
             None => return None,
         };
         let slot = self.slots.get_mut(index.0 as usize)?;
-        *slot = Some(make(index));
+        *slot = Some(Slot { leg: make(index), conversation: None });
         self.by_call_id.insert(call_id.to_vec(), index);
         Some(index)
     }
 
-    /// The call of a Call-ID.
+    /// The leg of a Call-ID.
     #[must_use]
     pub fn find(&self, call_id: &[u8]) -> Option<CallIndex> {
         self.by_call_id.get(call_id).copied()
     }
 
-    /// A call by its index.
-    pub fn get_mut(&mut self, index: CallIndex) -> Option<&mut Call> {
+    fn slot_mut(&mut self, index: CallIndex) -> Option<&mut Slot> {
         self.slots.get_mut(index.0 as usize)?.as_mut()
     }
 
-    /// A call by its index.
-    #[must_use]
-    pub fn get(&self, index: CallIndex) -> Option<&Call> {
+    fn slot(&self, index: CallIndex) -> Option<&Slot> {
         self.slots.get(index.0 as usize)?.as_ref()
     }
 
-    /// Forgets a call and frees its index.
+    /// A leg by its index.
+    pub fn get_mut(&mut self, index: CallIndex) -> Option<&mut Leg> {
+        Some(&mut self.slot_mut(index)?.leg)
+    }
+
+    /// A leg by its index.
+    #[must_use]
+    pub fn get(&self, index: CallIndex) -> Option<&Leg> {
+        Some(&self.slot(index)?.leg)
+    }
+
+    /// A conversation by the index of its first leg.
+    pub fn conversation_mut(&mut self, index: CallIndex) -> Option<&mut Conversation> {
+        self.slot_mut(index)?.conversation.as_deref_mut()
+    }
+
+    /// A conversation by the index of its first leg.
+    #[must_use]
+    pub fn conversation(&self, index: CallIndex) -> Option<&Conversation> {
+        self.slot(index)?.conversation.as_deref()
+    }
+
+    /// The leg begins a conversation.
+    pub fn begin(&mut self, conversation: Conversation) {
+        if let Some(slot) = self.slot_mut(conversation.index) {
+            slot.conversation = Some(Box::new(conversation));
+        }
+    }
+
+    /// The legs of a conversation, in the order in which they joined.
+    pub fn legs_of(&self, conversation: CallIndex) -> impl Iterator<Item = &Leg> {
+        let legs = self.conversation(conversation).map_or(&[][..], |it| it.legs.as_slice());
+        legs.iter().filter_map(|index| self.get(*index))
+    }
+
+    /// True while a leg of the conversation is not over.
+    #[must_use]
+    pub fn has_live_leg(&self, conversation: CallIndex) -> bool {
+        self.legs_of(conversation).any(Leg::is_live)
+    }
+
+    /// Forgets a leg, and the conversation that began with it, and frees its index.
     pub fn remove(&mut self, index: CallIndex) {
-        let Some(call) = self.slots.get_mut(index.0 as usize).and_then(Option::take) else {
+        let Some(slot) = self.slots.get_mut(index.0 as usize).and_then(Option::take) else {
             return;
         };
-        if self.find(&call.sip_call_id) == Some(index) {
-            self.by_call_id.remove(&call.sip_call_id);
+        if self.find(&slot.leg.sip_call_id) == Some(index) {
+            self.by_call_id.remove(&slot.leg.sip_call_id);
         }
         self.free.push(index.0);
     }
 
-    /// Calls in order of index.
-    pub fn iter(&self) -> impl Iterator<Item = &Call> {
-        self.slots.iter().flatten()
+    /// Legs in order of index.
+    pub fn iter(&self) -> impl Iterator<Item = &Leg> {
+        self.slots.iter().flatten().map(|slot| &slot.leg)
     }
 
-    /// Calls that are not over.
+    /// Conversations in order of index.
+    pub fn conversations(&self) -> impl Iterator<Item = &Conversation> {
+        self.slots.iter().flatten().filter_map(|slot| slot.conversation.as_deref())
+    }
+
+    /// Conversations that are not over.
     #[must_use]
     pub fn live(&self) -> usize {
-        self.iter().filter(|call| call.is_live()).count()
+        self.conversations().filter(|it| it.over_at.is_none()).count()
     }
 }

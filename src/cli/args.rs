@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::options::{Band, Bitrate, LogFormat, Start, Store, parse_bitrate, parse_size};
+use super::options::{Band, Bitrate, Legs, LogFormat, Start, Store, parse_bitrate, parse_size};
 
 /// Records calls from a mirror port or from capture files, and never sends a packet.
 #[derive(Debug, Parser)]
@@ -347,6 +347,12 @@ pub struct RunArgs {
     /// Bandwidth of the recording: nb (8 kHz), wb (16 kHz) or auto [default: auto]
     #[arg(long, value_name = "BAND", hide_possible_values = true)]
     pub band: Option<Band>,
+    /// What is one recording: one for a whole conversation, or all for each Call-ID [default: one]
+    #[arg(long, value_name = "LEGS", hide_possible_values = true, long_help = LEGS_HELP)]
+    pub legs: Option<Legs>,
+    /// A SIP header whose value is the same in all legs of a conversation, as in X-Call-UUID
+    #[arg(long, value_name = "NAME", value_parser = header_name)]
+    pub join_header: Option<String>,
     /// Serve Prometheus metrics on this address, as in 127.0.0.1:9464
     #[arg(long, value_name = "ADDR", value_parser = socket_address)]
     pub metrics: Option<SocketAddr>,
@@ -365,6 +371,9 @@ const STORE_HELP: &str = "What is kept of a call's media [default: opus]\n\n\
 - opus: two channels of Opus, caller left and callee right\n\
 - raw:  the RTP as it came, LZ4-compressed\n\
 - none: nothing; calls are correlated and measured only";
+const LEGS_HELP: &str = "What is one recording [default: one]\n\n\
+- one: a conversation: what a B2BUA sends on, a transfer and what replaces a dialog are joined\n\
+- all: each Call-ID";
 const START_HELP: &str = "What second 0 of a recording is [default: answer]\n\n\
 - answer: the 2xx to the INVITE; media before it is measured and discarded\n\
 - media:  the first media packet, ringing and announcements included";
@@ -517,6 +526,15 @@ fn mos(text: &str) -> Result<Mos, String> {
     milli
         .map(|milli| Mos { milli })
         .ok_or_else(|| "give a number from 0 to 5, as in 3.6".to_owned())
+}
+
+/// A token of RFC 3261 §25.1.
+fn header_name(text: &str) -> Result<String, String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_token) {
+        return Ok(text.to_owned());
+    }
+    Err("give the name of a SIP header, as in X-Call-UUID".to_owned())
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {

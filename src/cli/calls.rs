@@ -1,7 +1,7 @@
 //! `callspan calls`: which calls there are.
 //!
 //! Purpose: find calls by time, number, length, codec, quality and Call-ID; a table for people, the archived objects for programs.
-//! Invariants: oldest first; with `--json` each line is the call's summary as it is archived.
+//! Invariants: oldest first; a call that is a part of another is not listed; with `--json` each line is the call's summary as it is archived.
 //! Non-goals: one call in full (see `show`).
 //! Sources: none.
 
@@ -22,7 +22,7 @@ pub fn calls(
     json: OutputFormat,
 ) -> Result<Exit, Failure> {
     let query = read_query(query, jiff::Timestamp::now())?;
-    let calls = Store::open(place)?.calls(&query)?;
+    let calls = Store::open(place)?.listed(&query)?;
     match json {
         OutputFormat::JsonLines => output::to_stdout(|out| {
             calls.iter().try_for_each(|call| writeln!(out, "{}", call.summary_json))

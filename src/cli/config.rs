@@ -179,6 +179,8 @@ fn overlay(upper: CaptureArgs, lower: CaptureArgs) -> CaptureArgs {
         checkpoint_to: upper.checkpoint_to.or(lower.checkpoint_to),
         filter: upper.filter.or(lower.filter),
         band: upper.band.or(lower.band),
+        legs: upper.legs.or(lower.legs),
+        join_header: upper.join_header.or(lower.join_header),
         metrics: upper.metrics.or(lower.metrics),
         config: upper.config.or(lower.config),
         log_format: upper.log_format.or(lower.log_format),
@@ -197,6 +199,7 @@ mod tests {
         store = \"raw\"\nstart = \"media\"\nworkers = 3\ncapture-threads = 2\n\
         opus-bitrate = \"32k\"\nopus-complexity = 5\nreorder-window = 100\n\
         commit-interval = 500\nring-size = 128\ndisk-reserve = \"1G\"\ncheckpoint-to = \"kept\"\nfilter = \"udp\"\nband = \"wb\"\n\
+        legs = \"all\"\njoin-header = \"X-Call\"\n\
         metrics = \"127.0.0.1:9464\"\nlog-format = \"json\"\njson = true\n";
 
     fn none() -> CaptureArgs {

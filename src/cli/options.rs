@@ -46,6 +46,16 @@ pub enum Band {
     Auto,
 }
 
+/// What is one recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Legs {
+    /// A conversation, with all its legs.
+    #[default]
+    One,
+    /// Each Call-ID.
+    All,
+}
+
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutputFormat {
@@ -83,6 +93,10 @@ pub struct RunOptions {
     pub filter: Option<String>,
     /// Bandwidth of the recorded channels.
     pub band: Band,
+    /// What is one recording.
+    pub legs: Legs,
+    /// A header whose value is the same in all legs of a conversation.
+    pub join_header: Option<String>,
     /// Bytes of the disk that are kept free: below it new calls are not recorded; 0: no limit.
     pub disk_reserve_bytes: u64,
     /// Where each new checkpoint is copied to.

@@ -254,6 +254,8 @@ fn run_options(run: RunArgs) -> Result<RunOptions, Usage> {
         checkpoint_to: run.checkpoint_to,
         filter: run.filter,
         band: run.band.unwrap_or_default(),
+        legs: run.legs.unwrap_or_default(),
+        join_header: run.join_header,
         metrics: run.metrics,
         log_format: run.log_format.unwrap_or_default(),
         json: format_of(run.json),
@@ -299,7 +301,7 @@ pub(super) fn one_line(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::args::ExportFormat;
-    use super::super::options::{Band, LogFormat, Start, Store};
+    use super::super::options::{Band, Legs, LogFormat, Start, Store};
     use super::*;
 
     fn read(line: &str) -> Result<Command, NoCommand> {
@@ -336,6 +338,8 @@ mod tests {
                 checkpoint_to: None,
                 filter: None,
                 band: Band::Auto,
+                legs: Legs::One,
+                join_header: None,
                 metrics: None,
                 log_format: LogFormat::Text,
                 json: OutputFormat::Text,
@@ -348,7 +352,8 @@ mod tests {
         let Ok(Command::Capture { interfaces, options }) = read(
             "capture --interface eth1 -i eth2 --archive x --store none --start media --workers 3 \
              --capture-threads 2 --opus-bitrate 24k --opus-complexity 10 --reorder-window 0 \
-             --commit-interval 50 --ring-size 1 --filter udp --band nb --metrics [::1]:9464 \
+             --commit-interval 50 --ring-size 1 --filter udp --band nb --legs all --join-header X-Id \
+             --metrics [::1]:9464 \
              --log-format json --json",
         ) else {
             panic!("no capture");
@@ -360,6 +365,7 @@ mod tests {
         assert_eq!((options.reorder_window_ms, options.commit_interval_ms), (0, 50));
         assert_eq!((options.ring_size_mib, options.filter.as_deref()), (1, Some("udp")));
         assert_eq!((options.band, options.log_format), (Band::Nb, LogFormat::Json));
+        assert_eq!((options.legs, options.join_header.as_deref()), (Legs::All, Some("X-Id")));
         assert_eq!(options.metrics, Some("[::1]:9464".parse().expect("address")));
         assert_eq!(options.json, OutputFormat::JsonLines);
     }

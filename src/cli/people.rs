@@ -161,6 +161,9 @@ pub mod tests {
                 })
                 .into(),
             notes: vec!["a note".into()],
+            legs: Vec::new(),
+            speakers: Vec::new(),
+            joined_to: None,
         }
     }
 

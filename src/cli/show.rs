@@ -89,6 +89,7 @@ fn print_text(
         writeln!(out, "\nSIP, in seconds from the call's first packet")?;
         ladder::draw(out, messages, zero)?;
     }
+    print_legs(out, call)?;
     print_streams(out, call)?;
     print_far_ends(out, call)?;
     print_gaps(out, call)?;
@@ -144,7 +145,44 @@ fn print_head(out: &mut dyn Write, call: &CallSummary) -> io::Result<()> {
     ] {
         writeln!(out, "{name:<10}  {}", printable(&value))?;
     }
+    if let Some(call) = &call.joined_to {
+        writeln!(out, "{:<10}  {}", "part of", printable(call))?;
+    }
     Ok(())
+}
+
+/// What else belongs to the conversation, and who spoke when.
+fn print_legs(out: &mut dyn Write, call: &CallSummary) -> io::Result<()> {
+    if !call.legs.is_empty() {
+        writeln!(out, "\nFurther legs")?;
+    }
+    for leg in &call.legs {
+        let apart = leg.call.as_ref().map_or_else(String::new, |id| format!(", recorded as {id}"));
+        let how = match leg.joined_by.as_str() {
+            "session_id" => "same Session-ID",
+            "join_header" => "same join header",
+            "refer" => "transfer (REFER)",
+            "replaces" => "replaces a dialog",
+            "path" => "sent on by the same host for the same caller",
+            _ => "same media",
+        };
+        let text = format!("{}  {}  {how}{apart}", leg.joined_at, leg.sip_call_id);
+        writeln!(out, "  {}", printable(&text))?;
+    }
+    if call.speakers.is_empty() {
+        return Ok(());
+    }
+    let mut table =
+        Table::new(&[("channel", Align::Left), ("from s", Align::Right), ("who", Align::Left)]);
+    for speaker in &call.speakers {
+        table.row(&[
+            speaker.channel.clone(),
+            format!("{:.2}", speaker.at_s),
+            printable(&people::party_in_full(&speaker.party)),
+        ]);
+    }
+    writeln!(out, "\nWho speaks")?;
+    table.write(out, "  ")
 }
 
 fn print_streams(out: &mut dyn Write, call: &CallSummary) -> io::Result<()> {

@@ -67,6 +67,24 @@ impl Store {
         self.archive.calls(query).map_err(|error| archive_failure(&error))
     }
 
+    /// Calls that match, without those that are a part of another and are listed with it, oldest
+    /// first.
+    pub fn listed(&self, query: &Query) -> Result<Vec<IndexedCall>, Failure> {
+        let mut wider = query.clone();
+        loop {
+            let mut calls = self.calls(&wider)?;
+            let found = calls.len();
+            calls.retain(|call| !is_part(call));
+            let Some((limit, asked)) = query.limit.zip(wider.limit) else { return Ok(calls) };
+            let (wanted, asked) = (limit as usize, asked as usize);
+            if calls.len() >= wanted || found < asked {
+                // The newest so many.
+                return Ok(calls.split_off(calls.len().saturating_sub(wanted)));
+            }
+            wider.limit = Some(u32::try_from(asked.saturating_mul(2)).unwrap_or(u32::MAX));
+        }
+    }
+
     /// The calls that match, read.
     pub fn found(&self, query: &Query) -> Result<Vec<FoundCall>, Failure> {
         self.calls(query)?.into_iter().map(read_call).collect()
@@ -79,6 +97,9 @@ impl Store {
             let wanted = name.to_ascii_lowercase();
             found = self.calls(&Query::default())?;
             found.retain(|call| call.id.to_string().starts_with(&wanted));
+        }
+        if found.len() > 1 {
+            found.retain(|call| !is_part(call));
         }
         match (found.pop(), found.as_slice()) {
             (Some(one), []) => read_call(one),
@@ -169,6 +190,21 @@ fn undecodable(call: CallId, what: &str) -> Failure {
     Failure::failed(format_args!(
         "call {call}: its {what} records cannot be read; was the archive written by a newer callspan?"
     ))
+}
+
+/// True for a call that is listed with another: what was said before an attended transfer.
+fn is_part(call: &IndexedCall) -> bool {
+    call.summary_json.contains("\"joined_to\":")
+        && read_summary(call).is_ok_and(|summary| summary.joined_to.is_some())
+}
+
+impl FoundCall {
+    /// The call, and the calls that are parts of it.
+    #[must_use]
+    pub fn with_parts(&self) -> Vec<CallId> {
+        let parts = self.summary.legs.iter().filter_map(|leg| leg.call.as_ref()?.parse().ok());
+        std::iter::once(self.id).chain(parts).collect()
+    }
 }
 
 fn is_prefix(name: &str) -> bool {

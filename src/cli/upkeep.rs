@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::key_files::ArchivePlace;
 use super::output::{self, Failure};
-use super::store::{Store, archive_failure};
+use super::store::{FoundCall, Store, archive_failure};
 use super::{Exit, people};
 use crate::archive::curator::{Curator, Purged};
 use crate::archive::{ArchiveError, DiskOs, Query};
@@ -79,7 +79,9 @@ pub fn erase(job: &EraseJob) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     drop(store);
-    let ids: Vec<CallId> = calls.iter().map(|call| call.id).collect();
+    let mut ids: Vec<CallId> = calls.iter().flat_map(FoundCall::with_parts).collect();
+    ids.sort_unstable();
+    ids.dedup();
     erase_all(&mut open(&job.archive)?, &ids, &job.reason)
 }
 
@@ -125,18 +127,30 @@ fn erase_all(
     }
 }
 
+/// The call that `name` names, and with it the calls that are parts of it.
+fn id_and_parts(place: &ArchivePlace, name: &str) -> Result<(CallId, Vec<CallId>), Failure> {
+    let call = Store::open(place)?.find(name)?;
+    Ok((call.id, call.with_parts()))
+}
+
 /// Puts a call under legal hold.
 pub fn hold(call: &str, place: &ArchivePlace, reason: &str) -> Result<Exit, Failure> {
-    let id = Store::open(place)?.find(call)?.id;
-    open(place)?.hold(id, reason).map_err(|error| archive_failure(&error))?;
+    let (id, parts) = id_and_parts(place, call)?;
+    let mut curator = open(place)?;
+    for part in parts {
+        curator.hold(part, reason).map_err(|error| archive_failure(&error))?;
+    }
     output::remark(&format!("call {id} is on hold: it will not be erased until it is released"));
     Ok(Exit::Done)
 }
 
 /// Ends a legal hold.
 pub fn release(call: &str, place: &ArchivePlace, reason: &str) -> Result<Exit, Failure> {
-    let id = Store::open(place)?.find(call)?.id;
-    open(place)?.release(id, reason).map_err(|error| archive_failure(&error))?;
+    let (id, parts) = id_and_parts(place, call)?;
+    let mut curator = open(place)?;
+    for part in parts {
+        curator.release(part, reason).map_err(|error| archive_failure(&error))?;
+    }
     output::remark(&format!("call {id} is released: retention applies to it again"));
     Ok(Exit::Done)
 }

@@ -240,7 +240,7 @@ impl CallMedia {
         let Some(start) = self.start else { return };
         let now_ns = now.ns_since(start);
         for channel in Channel::BOTH {
-            let held = self.plan.channel(channel).state == MediaState::OnHold;
+            let held = self.plan.state(channel) == MediaState::OnHold;
             let side = &mut self.sides[channel.index()];
             match side.hold_from_ns {
                 None if held => side.hold_from_ns = Some(now_ns),
@@ -311,7 +311,9 @@ impl CallMedia {
     fn rtp(&mut self, entry: &PacketEntry<'_>, sink: &mut dyn MediaSink) {
         let Ok(view) = RtpView::parse(entry.payload) else { return };
         let channel = entry.channel;
-        let format = self.plan.format(channel, view.payload_type().0);
+        let sending = self.plan.sending(channel, entry.source, entry.destination);
+        let format = sending.format(view.payload_type().0);
+        let encrypted = sending.protection == Protection::Encrypted;
         let clock_hz = format.as_ref().map_or(8_000, |format| format.clock_hz);
         let found = format.as_ref().map_or(Meaning::Undecodable, meaning);
         let is_audio = matches!(found, Meaning::Audio(_) | Meaning::Undecodable);
@@ -328,7 +330,6 @@ impl CallMedia {
             return;
         }
         let start = *self.start.get_or_insert(entry.time);
-        let encrypted = self.plan.channel(channel).protection == Protection::Encrypted;
         if found == Meaning::Events && !encrypted {
             self.event(entry, &view, index);
         }
@@ -388,9 +389,9 @@ impl CallMedia {
     /// (RFC 3550 §8.2: the phone restarted); another address when SDP changed since, or when the one
     /// heard before has fallen silent. So two hops of the same media are not mixed into one track.
     fn take_over(&mut self, index: usize, entry: &PacketEntry<'_>) -> bool {
-        let side = &mut self.sides[entry.channel.index()];
-        let Some(heard) = side.heard.filter(|heard| *heard != index) else {
-            side.heard = Some(index);
+        let heard = &mut self.sides[entry.channel.index()].heard;
+        let Some(heard) = heard.filter(|heard| *heard != index) else {
+            *heard = Some(index);
             return true;
         };
         let (Some(new), Some(old)) = (self.streams.get(index), self.streams.get(heard)) else {
@@ -400,9 +401,14 @@ impl CallMedia {
             new.key.source == old.key.source && new.key.destination == old.key.destination;
         let is_newer = new.first > old.first;
         let silent = entry.time.ms_since(old.last) > TAKEOVER_MS;
-        let moved = is_newer && new.first >= self.plan_since && old.first < self.plan_since;
+        // Another leg's stream is the same sound at another hop, or who is transferred to.
+        let leg = |stream: &Stream| self.plan.leg(stream.key.source, stream.key.destination);
+        let moved = is_newer
+            && new.first >= self.plan_since
+            && old.first < self.plan_since
+            && leg(new) == leg(old);
         if silent || moved || (same_flow && is_newer) {
-            side.heard = Some(index);
+            self.sides[entry.channel.index()].heard = Some(index);
             return true;
         }
         false

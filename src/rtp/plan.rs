@@ -79,6 +79,17 @@ pub struct ChannelPlan {
     pub protection: Protection,
 }
 
+/// What is sent on a further leg of the call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegPlan {
+    /// Where its media is received, as far as no leg before it receives there too.
+    pub addresses: Vec<Endpoint>,
+    /// What is sent on the caller's channel.
+    pub caller: ChannelPlan,
+    /// What is sent on the callee's channel.
+    pub callee: ChannelPlan,
+}
+
 /// What both parties send, from a moment on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaPlan {
@@ -89,6 +100,9 @@ pub struct MediaPlan {
     /// Media addresses of fork branches that did not answer; their media is not of this call.
     #[serde(default)]
     pub losers: Vec<String>,
+    /// What is sent on the call's further legs: another hop, or after a transfer.
+    #[serde(default)]
+    pub legs: Vec<LegPlan>,
 }
 
 impl MediaPlan {
@@ -109,14 +123,54 @@ impl MediaPlan {
         }
     }
 
-    /// The format of a payload type sent on a channel: the plan's, or the static assignment.
+    /// The further leg that packets between two addresses are of; `None` for the first leg.
     #[must_use]
-    pub fn format(&self, channel: Channel, payload_type: u8) -> Option<MediaFormat> {
-        let formats = &self.channel(channel).formats;
+    pub fn leg(&self, source: Endpoint, destination: Endpoint) -> Option<usize> {
+        let is_of =
+            |leg: &LegPlan| leg.addresses.contains(&destination) || leg.addresses.contains(&source);
+        self.legs.iter().position(is_of)
+    }
+
+    /// What is sent on a channel between two addresses.
+    #[must_use]
+    pub fn sending(
+        &self,
+        channel: Channel,
+        source: Endpoint,
+        destination: Endpoint,
+    ) -> &ChannelPlan {
+        let leg = self.leg(source, destination).and_then(|at| self.legs.get(at));
+        match (leg, channel) {
+            (None, _) => self.channel(channel),
+            (Some(leg), Channel::Caller) => &leg.caller,
+            (Some(leg), Channel::Callee) => &leg.callee,
+        }
+    }
+
+    /// Whether sound is expected on a channel: on one of the legs.
+    #[must_use]
+    pub fn state(&self, channel: Channel) -> MediaState {
+        let legs = self.legs.iter().map(|leg| match channel {
+            Channel::Caller => leg.caller.state,
+            Channel::Callee => leg.callee.state,
+        });
+        let is_flowing =
+            legs.chain([self.channel(channel).state]).any(|state| state == MediaState::Flowing);
+        if is_flowing { MediaState::Flowing } else { MediaState::OnHold }
+    }
+}
+
+impl ChannelPlan {
+    /// The format of a payload type: the plan's, or the static assignment.
+    #[must_use]
+    pub fn format(&self, payload_type: u8) -> Option<MediaFormat> {
+        let formats = &self.formats;
         let planned = formats.iter().find(|format| format.payload_type == payload_type).cloned();
         planned.or_else(|| MediaFormat::from_static(payload_type))
     }
+}
 
+impl MediaPlan {
     /// True when packets from `source` belong to a fork's losing branch.
     #[must_use]
     pub fn is_loser(&self, source: Endpoint) -> bool {
@@ -167,7 +221,8 @@ mod tests {
             channels: 2,
             fmtp: String::new(),
         });
-        let encoding = |channel, number| plan.format(channel, number).map(|found| found.encoding);
+        let encoding =
+            |channel, number| plan.channel(channel).format(number).map(|found| found.encoding);
         assert_eq!(encoding(Channel::Caller, 9).as_deref(), Some("OPUS"));
         assert_eq!(encoding(Channel::Callee, 9).as_deref(), Some("G722"));
         assert_eq!(encoding(Channel::Callee, 97), None);

@@ -82,6 +82,18 @@ impl<'a> NameAddr<'a> {
         memchr(b';', tail).and_then(|at| parameter(split_around(tail, at).1, name))
     }
 
+    /// A header that the URI asks for (`?Replaces=…`), percent-decoded (RFC 3261 §19.1.1).
+    #[must_use]
+    pub fn uri_header(&self, name: &str) -> Option<Vec<u8>> {
+        let at = memchr(b'?', self.uri.get(user_end(self.uri)..)?)?;
+        let headers = self.uri.get(user_end(self.uri).saturating_add(at)..)?;
+        let found = headers.split(|byte| matches!(byte, b'?' | b'&')).find_map(|header| {
+            let (key, value) = split_around(header, memchr(b'=', header)?);
+            key.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
+        })?;
+        Some(decode(found))
+    }
+
     /// `sip`, `sips`, `tel`…, in the case it has; empty without a colon.
     #[must_use]
     pub fn scheme(&self) -> &'a [u8] {

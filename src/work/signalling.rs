@@ -17,7 +17,7 @@ use crate::archive::body::SipEntry;
 use crate::archive::{Compression, RecordKind};
 use crate::base::limits::SIP_MESSAGES_PER_CALL_MAX;
 use crate::base::{CallId, CallIndex, FiveTuple, FrameOutcome, PacketTime};
-use crate::call::{Attributed, CallEvent, Correlator, EndReason};
+use crate::call::{Attributed, CallEvent, Correlator, EndReason, JoinSettings};
 use crate::media::{MediaReport, MediaSettings, Store};
 use crate::rtp::flow_table::{Claim, LearnedFlow};
 use crate::rtp::sight::FlowSight;
@@ -73,9 +73,15 @@ const TICK_MS: i64 = 250;
 impl Signalling {
     /// A correlator without calls.
     #[must_use]
-    pub fn new(settings: MediaSettings, rings: usize, known_ids: KnownIds, shared: Joined) -> Self {
+    pub fn new(
+        settings: MediaSettings,
+        joins: JoinSettings,
+        rings: usize,
+        known_ids: KnownIds,
+        shared: Joined,
+    ) -> Self {
         Self {
-            correlator: Correlator::default(),
+            correlator: Correlator::new(joins),
             slots: Vec::new(),
             known_ids,
             settings,
@@ -104,7 +110,7 @@ impl Signalling {
         updates: &mut Vec<TableUpdate>,
     ) -> FrameOutcome {
         let Ok(message) = Message::parse(bytes) else { return FrameOutcome::MalformedSip };
-        let attributed = self.correlator.on_message(time, &message);
+        let attributed = self.correlator.on_message(time, flow, &message);
         self.drain(updates);
         match attributed {
             Attributed::Call(index) => self.keep(index, time, flow, bytes),
@@ -231,6 +237,7 @@ impl Signalling {
             count += 1;
             id = CallId::derive(time.ns(), sip_call_id, count);
         }
+        self.correlator.name(index, id);
         let mut settings = self.settings;
         let is_refused = self.stats.is_refusing();
         if is_refused {

@@ -10,10 +10,10 @@ use crate::base::rfc3339::format_utc;
 use crate::base::time::NS_PER_S;
 use crate::base::{CallId, Channel, PacketTime};
 use crate::call::summary::{
-    CallSummary, DtmfSummary, GapSummary, PartySummary, RecordingSummary, RtcpSummary,
-    StreamSummary, XrSummary,
+    CallSummary, DtmfSummary, GapSummary, LegSummary, PartySummary, RecordingSummary, RtcpSummary,
+    SpeakerSummary, StreamSummary, XrSummary,
 };
-use crate::call::{CallFacts, EndReason, Party};
+use crate::call::{CallFacts, EndReason, LegFacts, Party};
 use crate::media::{FarEndReport, Gap, MediaReport, Recorded, StreamReport};
 use crate::rtp::matched_by::MatchedBy;
 use crate::rtp::rtcp_xr::VoipMetrics;
@@ -39,7 +39,7 @@ pub fn summarise(id: CallId, facts: &CallFacts, report: &MediaReport) -> CallSum
     let second = |time: PacketTime| round(time.ns_since(since) as f64 / NS_PER_S as f64, 6);
     CallSummary {
         id: id.to_string(),
-        sip_call_ids: vec![facts.sip_call_id.clone()],
+        sip_call_ids: sip_call_ids(facts),
         state: state.into(),
         started_at: format_utc(facts.started_at.ns()),
         answered_at: facts.answered_at.map(|at| format_utc(at.ns())),
@@ -63,6 +63,37 @@ pub fn summarise(id: CallId, facts: &CallFacts, report: &MediaReport) -> CallSum
             })
             .collect(),
         notes: report.notes.clone(),
+        legs: facts.legs.iter().map(leg).collect(),
+        speakers: facts
+            .speakers
+            .iter()
+            .map(|speaker| SpeakerSummary {
+                channel: speaker.channel.label().into(),
+                at_s: second(speaker.since).max(0.0),
+                party: party(&speaker.party),
+            })
+            .collect(),
+        joined_to: facts.joined_to.map(|id| id.to_string()),
+    }
+}
+
+/// The first leg's, then those of the others, each once.
+fn sip_call_ids(facts: &CallFacts) -> Vec<String> {
+    let mut ids = vec![facts.sip_call_id.clone()];
+    for leg in &facts.legs {
+        if !ids.contains(&leg.sip_call_id) {
+            ids.push(leg.sip_call_id.clone());
+        }
+    }
+    ids
+}
+
+fn leg(facts: &LegFacts) -> LegSummary {
+    LegSummary {
+        sip_call_id: facts.sip_call_id.clone(),
+        joined_by: facts.by.label().into(),
+        joined_at: format_utc(facts.since.ns()),
+        call: facts.recorded_apart.map(|id| id.to_string()),
     }
 }
 

@@ -5,7 +5,9 @@
 //! Non-goals: RTP, transport.
 //! Sources: RFC 3261 §8 (headers), RFC 4566 (SDP).
 
-use callspan::base::{CallIndex, Channel, PacketTime};
+#![allow(dead_code)] // each test needs a part
+
+use callspan::base::{CallIndex, Channel, Endpoint, FiveTuple, PacketTime, Protocol};
 use callspan::call::{Attributed, CallEvent, CallFacts, Correlator};
 use callspan::rtp::flow_table::{Claim, ClaimRole, LearnedFlow};
 use callspan::rtp::plan::{Control, MediaPlan, MediaState};
@@ -40,6 +42,9 @@ pub struct Sip {
     cseq: u32,
     method: String,
     body: String,
+    headers: String,
+    from_address: [u8; 4],
+    to_address: [u8; 4],
 }
 
 /// A request of the caller outside of a dialog.
@@ -52,13 +57,18 @@ pub fn request(method: &str, cseq: u32) -> Sip {
         cseq,
         method: method.into(),
         body: String::new(),
+        headers: String::new(),
+        from_address: [10, 9, 0, 1],
+        to_address: [10, 9, 0, 2],
     }
 }
 
 /// A response of the callee `branch` to a request of the caller.
 pub fn response(status: u16, method: &str, cseq: u32, branch: &str) -> Sip {
     let start = format!("SIP/2.0 {status} Whatever");
-    Sip { start, ..request(method, cseq).in_dialog(branch) }
+    let request = request(method, cseq).in_dialog(branch);
+    let (from_address, to_address) = (request.to_address, request.from_address);
+    Sip { start, from_address, to_address, ..request }
 }
 
 impl Sip {
@@ -71,6 +81,7 @@ impl Sip {
     /// The callee's request, or the response to one.
     pub fn sent_by_callee(mut self) -> Self {
         std::mem::swap(&mut self.from, &mut self.to);
+        std::mem::swap(&mut self.from_address, &mut self.to_address);
         self
     }
 
@@ -86,11 +97,44 @@ impl Sip {
         self
     }
 
+    /// With one more header line.
+    pub fn header(mut self, line: &str) -> Self {
+        self.headers.push_str(line);
+        self.headers.push_str("\r\n");
+        self
+    }
+
+    /// On its way between these hosts of 10.9.0.0/24.
+    pub fn between(mut self, from: u8, to: u8) -> Self {
+        self.from_address[3] = from;
+        self.to_address[3] = to;
+        self
+    }
+
+    /// From another user than alice, whose tag stays.
+    pub fn as_user(mut self, user: &str) -> Self {
+        self.from = self.from.replace("alice@", &format!("{user}@"));
+        self
+    }
+
+    /// To another user than bob.
+    pub fn for_user(mut self, user: &str) -> Self {
+        self.start = self.start.replace("bob@", &format!("{user}@"));
+        self.to = self.to.replace("bob@", &format!("{user}@"));
+        self
+    }
+
+    fn flow(&self) -> FiveTuple {
+        let at = |ip| Endpoint::v4(ip, 5_060);
+        let (source, destination) = (at(self.from_address), at(self.to_address));
+        FiveTuple { protocol: Protocol::Udp, source, destination }
+    }
+
     fn bytes(&self) -> Vec<u8> {
-        let Self { start, from, to, call_id, cseq, method, body } = self;
+        let Self { start, from, to, call_id, cseq, method, body, headers, .. } = self;
         format!(
             "{start}\r\nVia: SIP/2.0/UDP a.example;branch=z9hG4bK{cseq}{method}\r\n\
-             From: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n\
+             From: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n{headers}\
              Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )
@@ -126,7 +170,7 @@ impl Tap {
     pub fn sees(&mut self, ms: i64, sip: &Sip) -> Attributed {
         let bytes = sip.bytes();
         let message = Message::parse(&bytes).expect("a message");
-        let attributed = self.correlator.on_message(at_ms(ms), &message);
+        let attributed = self.correlator.on_message(at_ms(ms), sip.flow(), &message);
         self.collect();
         attributed
     }

@@ -12,6 +12,7 @@ use callspan::archive::{
 };
 use callspan::base::limits::CALLS_MAX;
 use callspan::base::{Frame, FrameSink, LinkType, OutcomeCounts, PacketTime, RingIndex};
+use callspan::call::JoinSettings;
 use callspan::call::summary::CallSummary;
 use callspan::media::{Band, MediaSettings, StartAt, Store, VoiceSettings};
 use callspan::work::front::Front;
@@ -76,7 +77,8 @@ impl Harness {
         let drop = WhenFull::Drop;
         let outbox =
             Outbox::new(RingIndex(0), pool, Arc::clone(&ready), Arc::clone(&progress), drop);
-        let signalling = Signalling::new(settings(), 1, Box::new(|_| false), joined);
+        let signalling =
+            Signalling::new(settings(), JoinSettings::default(), 1, Box::new(|_| false), joined);
         let front =
             Front::new(InlinePort::new(signalling), outbox, Arc::new(FrontStats::default()));
         let shared = Shared::new(
