@@ -107,7 +107,7 @@ fn a_session_id_joins_what_numbers_and_ways_do_not() {
     ] {
         let mut tap = Tap::default();
         inbound(&mut tap, here);
-        tap.sees(100, &onward().as_user("pilot").between(7, 8).header(there));
+        tap.sees(100, &onward().called_as("pilot").between(7, 8).header(there));
         assert_eq!(tap.opened.len(), calls, "{here} {there}");
     }
 }
@@ -118,7 +118,7 @@ fn the_operators_header_joins_and_another_value_does_not() {
         let settings = JoinSettings { legs: Legs::One, header: Some("x-CALL".into()) };
         let mut tap = Tap { correlator: Correlator::new(settings), ..Tap::default() };
         inbound(&mut tap, "X-Call: 42");
-        let leg = onward().as_user("pilot").between(7, 8).header(&format!("X-Call: {value}"));
+        let leg = onward().called_as("pilot").between(7, 8).header(&format!("X-Call: {value}"));
         tap.sees(100, &leg);
         assert_eq!(tap.opened.len(), calls, "{value}");
     }
@@ -129,7 +129,7 @@ fn two_calls_that_one_switch_makes_face_each_other() {
     let settings = JoinSettings { legs: Legs::One, header: Some("X-Call".into()) };
     let mut tap = Tap { correlator: Correlator::new(settings), ..Tap::default() };
     inbound(&mut tap, "X-Call: 42");
-    let leg = request("INVITE", 1).of_call("2@switch").as_user("pilot").for_user("carol");
+    let leg = request("INVITE", 1).of_call("2@switch").called_as("pilot").for_user("carol");
     tap.sees(100, &leg.header("X-Call: 42").between(1, 3).with(sdp(CAROL)));
     assert_eq!(tap.opened.len(), 1);
     assert_eq!(tap.audio_of(Callee), [CAROL], "the caller of the second faces the first's callee");
@@ -147,7 +147,7 @@ fn a_leg_that_could_be_of_two_conversations_is_of_none() {
 #[test]
 fn callers_without_a_number_and_strangers_are_not_joined_by_their_way() {
     for leg in [
-        onward().as_user("mallory"),
+        onward().called_as("mallory"),
         onward().between(4, 3),
         // Back to where the first came from: another call between the same two hosts.
         request("INVITE", 1).of_call("2@switch").with(sdp(SWITCH_OUT)),
@@ -158,8 +158,8 @@ fn callers_without_a_number_and_strangers_are_not_joined_by_their_way() {
         assert_eq!(tap.opened.len(), 2);
     }
     let mut tap = Tap::default();
-    tap.sees(0, &request("INVITE", 1).as_user("anonymous").with(sdp(ALICE)));
-    tap.sees(100, &onward().as_user("anonymous"));
+    tap.sees(0, &request("INVITE", 1).called_as("anonymous").with(sdp(ALICE)));
+    tap.sees(100, &onward().called_as("anonymous"));
     assert_eq!(tap.opened.len(), 2);
 }
 
@@ -178,7 +178,7 @@ fn referred(by_bob: bool, headers: &str) -> Tap {
 
 /// Whoever is on `host` calls Carol (4).
 fn to_carol(host: u8, user: &str) -> Sip {
-    request("INVITE", 1).of_call("3@transfer").as_user(user).for_user("carol").between(host, 4)
+    request("INVITE", 1).of_call("3@transfer").called_as(user).for_user("carol").between(host, 4)
 }
 
 fn carol_answers(tap: &mut Tap, ms: i64, host: u8) {
@@ -262,7 +262,7 @@ fn an_attended_transfer_joins_by_what_it_replaces_and_keeps_the_consultation_apa
     tap.sees(0, &request("INVITE", 1).with(sdp(ALICE)));
     tap.sees(1_000, &response(200, "INVITE", 1, "bob").with(sdp(BOB)));
     // Bob asks Carol first.
-    let asks = request("INVITE", 1).of_call("consult@b").as_user("bob").for_user("carol");
+    let asks = request("INVITE", 1).of_call("consult@b").called_as("bob").for_user("carol");
     tap.sees(3_000, &asks.between(2, 4).with(sdp("10.0.0.2:5200")));
     let answer = response(200, "INVITE", 1, "carol").of_call("consult@b").between(4, 2);
     tap.sees(3_500, &answer.with(sdp("10.0.0.3:6200")));
@@ -284,7 +284,7 @@ fn who_replaces_a_dialog_speaks_in_its_place() {
     let mut tap = Tap::default();
     tap.sees(0, &request("INVITE", 1).with(sdp(ALICE)));
     tap.sees(1_000, &response(200, "INVITE", 1, "bob").with(sdp(BOB)));
-    let takes = request("INVITE", 1).of_call("pickup").as_user("carol").for_user("alice");
+    let takes = request("INVITE", 1).of_call("pickup").called_as("carol").for_user("alice");
     let takes = takes.header("Replaces: 1@a.example;to-tag=alice;from-tag=bob").between(4, 1);
     tap.sees(4_000, &takes.with(sdp(CAROL)));
     let answer = response(200, "INVITE", 1, "x").of_call("pickup").between(1, 4);

@@ -10,6 +10,8 @@ use super::decoder::{Meaning, meaning};
 use super::evidence::Evidence;
 use super::far_end::FarEnd;
 use super::gaps::{Gap, GapLog, GapReason};
+use super::holds::Holds;
+use super::notes::Notes;
 use super::placement::{Content, Held, NoiseSpan, Surface};
 use super::report::{DigitReport, MediaReport, Recorded, StreamReport};
 use super::settings::{MediaSettings, MediaSink, StartAt, Store};
@@ -22,7 +24,7 @@ use crate::base::limits::{
 use crate::base::time::NS_PER_MS;
 use crate::base::{Channel, EntryKind, PacketEntry, PacketTime, Reader};
 use crate::rtp::header::RtpView;
-use crate::rtp::plan::{Control, MediaPlan, MediaState, Protection, ResumePoint};
+use crate::rtp::plan::{Control, MediaPlan, Protection, ResumePoint};
 use crate::rtp::telephone_event::{Marker, TelephoneEvent};
 
 /// Network jitter that a packet may have and still find its slot, beside the reorder window.
@@ -42,7 +44,6 @@ struct Side {
     voice: Voice,
     noise: NoiseSpan,
     heard: Option<usize>,
-    hold_from_ns: Option<i64>,
 }
 
 /// A call's media.
@@ -61,7 +62,8 @@ pub struct CallMedia {
     gaps: GapLog,
     far_end: FarEnd,
     digits: Vec<DigitReport>,
-    notes: Vec<String>,
+    notes: Notes,
+    holds: Holds,
     early: Vec<u8>,
     next_slot: u32,
     bytes: u64,
@@ -78,7 +80,6 @@ impl CallMedia {
             voice: Voice::new(settings.voice),
             noise: NoiseSpan::default(),
             heard: None,
-            hold_from_ns: None,
         };
         Self {
             settings,
@@ -94,7 +95,8 @@ impl CallMedia {
             gaps: GapLog::default(),
             far_end: FarEnd::default(),
             digits: Vec::new(),
-            notes: Vec::new(),
+            notes: Notes::default(),
+            holds: Holds::default(),
             early: Vec::new(),
             next_slot: 0,
             bytes: 0,
@@ -240,17 +242,7 @@ impl CallMedia {
         let Some(start) = self.start else { return };
         let now_ns = now.ns_since(start);
         for channel in Channel::BOTH {
-            let held = self.plan.state(channel) == MediaState::OnHold;
-            let side = &mut self.sides[channel.index()];
-            match side.hold_from_ns {
-                None if held => side.hold_from_ns = Some(now_ns),
-                Some(from_ns) if !held => {
-                    side.hold_from_ns = None;
-                    let reason = GapReason::Hold;
-                    self.gaps.note(Gap { channel, from_ns, to_ns: now_ns, reason });
-                }
-                _ => {}
-            }
+            self.holds.change(channel, self.plan.state(channel), now_ns, &mut self.gaps);
         }
     }
 
@@ -261,12 +253,7 @@ impl CallMedia {
                 self.with_stream(start, index, Stream::finish);
             }
             let end_ns = at.ns_since(start).max(0);
-            for channel in Channel::BOTH {
-                if let Some(from_ns) = self.sides[channel.index()].hold_from_ns.take() {
-                    let reason = GapReason::Hold;
-                    self.gaps.note(Gap { channel, from_ns, to_ns: end_ns, reason });
-                }
-            }
+            self.holds.end(end_ns, &mut self.gaps);
             let slot_ns = SLOT_MS * NS_PER_MS;
             // Half a slot for the decoder's delay, so that the last sound is not cut off.
             let slots = end_ns.saturating_add(PRE_SKIP_NS + slot_ns - 1).div_euclid(slot_ns);
@@ -379,7 +366,7 @@ impl CallMedia {
             content,
             payload: view.payload().to_vec(),
         };
-        self.hold_interrupted(entry, start);
+        self.holds.interrupt(entry.channel, entry.time.ns_since(start), &mut self.gaps);
         self.with_stream(start, index, |stream, surface| {
             stream.receive(extended.sequence, held, surface);
         });
@@ -412,17 +399,6 @@ impl CallMedia {
             return true;
         }
         false
-    }
-
-    /// Sound during a hold (music by the phone that is held) ends the gap before it.
-    fn hold_interrupted(&mut self, entry: &PacketEntry<'_>, start: PacketTime) {
-        let at_ns = entry.time.ns_since(start);
-        let channel = entry.channel;
-        if let Some(from_ns) = &mut self.sides[channel.index()].hold_from_ns {
-            let gap = Gap { channel, from_ns: *from_ns, to_ns: at_ns, reason: GapReason::Hold };
-            *from_ns = at_ns.saturating_add(SLOT_MS * NS_PER_MS);
-            self.gaps.note(gap);
-        }
     }
 
     fn event(&mut self, entry: &PacketEntry<'_>, view: &RtpView<'_>, index: usize) {
@@ -524,11 +500,7 @@ impl CallMedia {
 
     /// Notes something for people, once; true when it was new.
     pub fn note(&mut self, text: &str) -> bool {
-        let is_new = self.notes.len() < 16 && self.notes.iter().all(|note| note != text);
-        if is_new {
-            self.notes.push(text.to_owned());
-        }
-        is_new
+        self.notes.add(text)
     }
 
     fn with_stream(
@@ -568,7 +540,7 @@ impl CallMedia {
     pub fn report(&self) -> MediaReport {
         let end = self.ended_at.unwrap_or(self.now);
         let len_ns = self.start.map_or(0, |start| end.ns_since(start).max(0));
-        let mut notes = self.notes.clone();
+        let mut notes = self.notes.lines();
         for stream in self.streams.iter().filter(|stream| stream.was_transcoded()) {
             let channel = stream.key.channel.label();
             let text = format!("{channel}: Opus was transcoded, its packets are not of 20 ms");

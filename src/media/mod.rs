@@ -12,6 +12,8 @@ mod decoder;
 mod evidence;
 mod far_end;
 mod gaps;
+mod holds;
+mod notes;
 mod placement;
 mod report;
 mod settings;

@@ -112,7 +112,7 @@ impl Sip {
     }
 
     /// From another user than alice, whose tag stays.
-    pub fn as_user(mut self, user: &str) -> Self {
+    pub fn called_as(mut self, user: &str) -> Self {
         self.from = self.from.replace("alice@", &format!("{user}@"));
         self
     }
