@@ -82,6 +82,12 @@ def by_hand():
     seed("sip_message", "folded", b"OPTIONS sip:a@b SIP/2.0\r\nv: SIP/2.0/UDP c\r\n ;branch=z9hG4bK1\r\nf:<sip:x@y>;tag=1\r\nt:<sip:a@b>\r\ni:1@c\r\nCSeq:1 OPTIONS\r\nl:0\r\n\r\n")
     seed("sip_sdp", "no-connection", b"v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 0 RTP/AVP 0 8 18\r\na=sendonly\r\n")
     seed("sip_sdp", "ipv6-bundle", b"v=0\no=- 1 1 IN IP6 ::1\ns=-\nc=IN IP6 2001:db8::1\nt=0 0\na=group:BUNDLE 0 1\nm=audio 9 UDP/TLS/RTP/SAVPF 111\na=rtcp-mux\na=rtpmap:111 opus/48000/2\n")
+    seed("sip_sdp", "ice", b"v=0\r\nm=audio 9 RTP/AVP 0\r\nc=IN IP4 0.0.0.0\r\na=candidate:1 1 UDP 2130706431 203.0.113.141 8998 typ host\r\n"
+         b"a=candidate:2 2 udp 1694498815 192.0.2.3 45664 typ srflx raddr 203.0.113.141 rport 8998 generation 0\r\n"
+         b"a=remote-candidates:1 192.0.2.9 5000 2 192.0.2.9 5001\r\na=ssrc:1001 cname:a@b\r\n")
+    relayed = bytes.fromhex("80000001000000a000000009ffff")
+    seed("rtp_packet", "turn-channel", b"\x40\x01\x00\x0e" + relayed + b"\0\0")
+    seed("rtp_packet", "turn-indication", bytes.fromhex("001700202112a442") + b"\7" * 12 + bytes.fromhex("001200080001000000000000 0013000e") + relayed + b"\0\0")
     seed("rtp_packet", "extension-csrc-padding", bytes.fromhex("b2 88 ffff 00000000 deadbeef 11111111 22222222 bede0001 10ff0000 d5d5 000002".replace(" ", "")))
     seed("rtcp_packet", "extended", bytes.fromhex(
         "80cf001c00000009 04000002e000000180000000 05000003000000020001800000008000 06a00009000000020001005a"

@@ -147,6 +147,62 @@ fn the_only_flow_from_a_partys_address_is_its_sound() {
     assert_eq!(told(&calls[0]), [row("callee", 9, 50, "sdp")]);
 }
 
+/// An INVITE and its 200 whose media lines say nothing, and whose candidates say it all.
+fn answer_with_candidates(harness: &mut Harness, alice: &[&str], bob: &[&str]) {
+    for (line, candidates) in [("INVITE sip:b@x SIP/2.0", alice), ("SIP/2.0 200 OK", bob)] {
+        let lines: Vec<_> = candidates.iter().map(|it| format!("a=candidate:{it}\r\n")).collect();
+        let sdp = format!(
+            "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n\
+             m=audio 9 RTP/AVP 8\r\n{}",
+            lines.concat()
+        );
+        let head = String::from_utf8(sip(1, line, "1 INVITE", None)).expect("text");
+        let message = head.replace("Content-Length: 0", &format!("Content-Length: {}", sdp.len()));
+        let bytes = [message.as_bytes(), sdp.as_bytes()].concat();
+        harness.frame(0, &udp(ALICE, 5060, BOB, 5060, &bytes));
+    }
+}
+
+#[test]
+fn ice_candidates_are_possible_addresses() {
+    let (_, calls) = run(|harness| {
+        let alice = ["1 1 UDP 1 192.168.7.2 4000 typ host"];
+        let bob = ["1 1 UDP 1 198.51.100.7 50000 typ relay raddr 10.0.0.2 rport 5000"];
+        answer_with_candidates(harness, &alice, &bob);
+        let home = [192, 168, 7, 2];
+        // Two hops: between the phone and the relay, and between the relay and the other phone.
+        let near = [(home, 4_000, RELAY, 50_000, 7), (RELAY, 50_000, home, 4_000, 9)];
+        let far = [(RELAY, 3_478, BOB, 5_000, 7), (BOB, 5_000, RELAY, 3_478, 9)];
+        talk(harness, 10, 1_010, &[near, far].concat());
+        bye(harness, 1_200, 1);
+    });
+    let expected = [("caller", 7), ("callee", 9), ("caller", 7), ("callee", 9)];
+    let expected = expected.map(|(channel, ssrc)| row(channel, ssrc, 50, "ice"));
+    assert_eq!(told(&calls[0]), expected);
+    assert!(calls[0].gaps.iter().all(|gap| gap.reason != "hold"), "{:?}", calls[0].gaps);
+}
+
+#[test]
+fn media_within_turn_is_the_phones() {
+    let (finished, calls) = run(|harness| {
+        answer_with_candidates(
+            harness,
+            &["1 1 UDP 1 198.51.100.7 50000 typ relay raddr 10.0.0.1 rport 4000"],
+            &["1 1 UDP 1 10.0.0.2 5000 typ host"],
+        );
+        for number in 0..50 {
+            let packet = rtp(7, number, &SOUND);
+            let frame = [&[0x40, 0, 0, 172], packet.as_slice()].concat();
+            let ms = 10 + i64::from(number) * 20;
+            harness.frame(ms, &udp(ALICE, 4_000, RELAY, 3_478, &frame));
+            harness.frame(ms + 1, &udp(RELAY, 50_000, BOB, 5_000, &packet));
+        }
+        bye(harness, 1_200, 1);
+    });
+    assert_eq!(told(&calls[0]), [row("caller", 7, 50, "ice"), row("caller", 7, 50, "ice")]);
+    assert_eq!(finished.outcomes.get(FrameOutcome::Rtp), 100);
+}
+
 #[test]
 fn rtp_within_an_icmp_error_is_no_media() {
     let (finished, calls) = run(|harness| {

@@ -96,6 +96,12 @@ pub const SDP_MEDIA_MAX: usize = 16;
 /// Payload formats read of one media section.
 pub const SDP_FORMATS_MAX: usize = 32;
 
+/// ICE candidates read of one media section, and remote ones.
+pub const SDP_CANDIDATES_MAX: usize = 16;
+
+/// Sources (`a=ssrc`) read of one media section.
+pub const SDP_SSRCS_MAX: usize = 8;
+
 /// Two equal frames closer than this are one frame that the mirror copied twice; a SIP
 /// retransmission comes after 500 ms at the earliest (RFC 3261 §17.1.1.2, T1).
 pub const DUPLICATE_WINDOW_MS: i64 = 20;

@@ -3,13 +3,14 @@
 //! Purpose: turn an SDP body into addresses to claim and formats to decode.
 //! Invariants: a value, compared to notice changes; bounded by the SDP parser's limits.
 //! Non-goals: who offered and who answered (see `dialog`).
-//! Sources: RFC 4566, RFC 3264 §8.4 (hold), RFC 3605 (`a=rtcp`), RFC 5761 §5.1.3 (`a=rtcp-mux`).
+//! Sources: RFC 4566, RFC 3264 §8.4 (hold), RFC 3605 (`a=rtcp`), RFC 5761 §5.1.3 (`a=rtcp-mux`),
+//! RFC 8839 (ICE candidates), RFC 9143 (bundles).
 
 use crate::base::limits::CLAIMS_PER_CALL_MAX;
 use crate::base::{Channel, Endpoint};
 use crate::rtp::flow_table::{Claim, ClaimRole};
 use crate::rtp::plan::{MediaFormat, Protection};
-use crate::sip::{Direction, Media, MediaKind, Sdp};
+use crate::sip::{Direction, Media, MediaKind, MediaPaths, Sdp};
 
 /// One party's media, as its SDP describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,10 +19,27 @@ pub struct MediaDescription {
     other: Vec<Endpoint>,
 }
 
+/// An address that ICE may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Possible {
+    endpoint: Endpoint,
+    /// Whose it is.
+    of: Whose,
+    role: ClaimRole,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Writer,
+    Other,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct AudioMedium {
     endpoint: Option<Endpoint>,
     rtcp: Option<Endpoint>,
+    candidates: Vec<Possible>,
+    ssrcs: Vec<u32>,
     formats: Vec<MediaFormat>,
     sends: bool,
     receives: bool,
@@ -45,23 +63,37 @@ impl MediaDescription {
 
     /// The addresses to claim for the party that sent this SDP.
     pub fn claims(&self, party: Channel, out: &mut Vec<Claim>) {
-        let mut claim = |endpoint, role| {
+        let mut claim = |endpoint, party, role| {
             let claim = Claim { endpoint, party, role };
-            if out.len() < CLAIMS_PER_CALL_MAX && !out.contains(&claim) {
+            let is_new = match role {
+                // What the media line says is more than a candidate says again.
+                ClaimRole::Candidate => {
+                    !out.iter().any(|known| (known.endpoint, known.party) == (endpoint, party))
+                }
+                _ => !out.contains(&claim),
+            };
+            if out.len() < CLAIMS_PER_CALL_MAX && is_new {
                 out.push(claim);
             }
         };
         for medium in &self.audio {
             if let Some(endpoint) = medium.endpoint {
-                claim(endpoint, ClaimRole::Audio);
+                claim(endpoint, party, ClaimRole::Audio);
             }
             if let Some(rtcp) = medium.rtcp {
-                claim(rtcp, ClaimRole::Rtcp);
+                claim(rtcp, party, ClaimRole::Rtcp);
             }
         }
-        for endpoint in &self.other {
-            claim(*endpoint, ClaimRole::NotAudio);
-            claim(endpoint.with_port(endpoint.port.wrapping_add(1)), ClaimRole::NotAudio);
+        // A bundle's video has the audio's address: payload types tell them apart (RFC 9143).
+        let is_bundled = |at: &&Endpoint| self.audio_endpoints().any(|audio| audio == **at);
+        for endpoint in self.other.iter().filter(|at| !is_bundled(at)) {
+            claim(*endpoint, party, ClaimRole::NotAudio);
+            let rtcp = endpoint.with_port(endpoint.port.wrapping_add(1));
+            claim(rtcp, party, ClaimRole::NotAudio);
+        }
+        for possible in self.audio.iter().flat_map(|medium| &medium.candidates) {
+            let whose = if possible.of == Whose::Writer { party } else { party.other() };
+            claim(possible.endpoint, whose, possible.role);
         }
     }
 
@@ -84,7 +116,7 @@ impl MediaDescription {
     /// True when this party says that it receives audio.
     #[must_use]
     pub fn receives_audio(&self) -> bool {
-        self.audio.iter().any(|medium| medium.receives && medium.endpoint.is_some())
+        self.audio.iter().any(|medium| medium.receives && medium.has_address())
     }
 
     /// Encrypted when any audio medium is.
@@ -103,6 +135,41 @@ impl MediaDescription {
             }
         }
     }
+}
+
+impl AudioMedium {
+    /// True where it is said where to send to: with ICE the media line may say nothing yet.
+    fn has_address(&self) -> bool {
+        self.endpoint.is_some() || !self.candidates.is_empty()
+    }
+}
+
+/// Addresses that ICE may choose, those behind a NAT's included.
+fn possible(paths: &MediaPaths) -> Vec<Possible> {
+    let role = |component: u16| match component {
+        1 => Some(ClaimRole::Candidate),
+        2 => Some(ClaimRole::Rtcp),
+        _ => None,
+    };
+    let mut list = Vec::new();
+    let mut add = |of, component, (ip, port)| {
+        let endpoint = Endpoint::new(ip, port);
+        let Some(role) = role(component).filter(|_| !endpoint.is_unspecified()) else { return };
+        let possible = Possible { endpoint, of, role };
+        if !list.contains(&possible) {
+            list.push(possible);
+        }
+    };
+    for candidate in &paths.candidates {
+        add(Whose::Writer, candidate.component, candidate.at);
+        if let Some(related) = candidate.related {
+            add(Whose::Writer, candidate.component, related);
+        }
+    }
+    for (component, at) in &paths.remote {
+        add(Whose::Other, *component, *at);
+    }
+    list
 }
 
 fn audio_medium(medium: &Media<'_>) -> AudioMedium {
@@ -131,6 +198,8 @@ fn audio_medium(medium: &Media<'_>) -> AudioMedium {
     AudioMedium {
         endpoint,
         rtcp,
+        candidates: if active { possible(&medium.paths) } else { Vec::new() },
+        ssrcs: medium.paths.ssrcs.clone(),
         formats: formats.collect(),
         sends: active && matches!(medium.direction, Direction::SendRecv | Direction::SendOnly),
         receives: active && matches!(medium.direction, Direction::SendRecv | Direction::RecvOnly),

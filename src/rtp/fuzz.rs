@@ -13,9 +13,11 @@ use super::quality::Jitter;
 use super::reorder::ReorderBuffer;
 use super::rtcp::{RtcpPacket, RtcpPackets};
 use super::rtcp_xr::ExtendedBlock;
+use super::sight::look;
 use super::telephone_event::{EventTracker, TelephoneEvent};
-use crate::base::Reader;
+use super::turn::relayed;
 use crate::base::limits::REORDER_PACKETS_MAX;
+use crate::base::{PacketTime, Reader};
 
 /// A view covers exactly the packet; a stream of any packets keeps the counters in balance.
 ///
@@ -30,6 +32,14 @@ pub fn rtp(data: &[u8]) {
     } else {
         assert_ne!(classify(data), Datagram::Rtp);
     }
+    let channel = [&[0x40, 0, 0, 12][..], data].concat();
+    for relayed in [relayed(data), relayed(&channel)].into_iter().flatten() {
+        assert!(relayed.len() < channel.len());
+        assert!(matches!(classify(relayed), Datagram::Rtp | Datagram::Rtcp));
+    }
+    let packets = data.chunks(40).map(|packet| (PacketTime::MIN, packet));
+    let looks = look(&packets);
+    assert!(looks.packets <= data.len() / 12 && looks.payload_type < 128);
     stream(data);
 }
 

@@ -20,6 +20,7 @@ pub mod rtcp;
 pub mod rtcp_xr;
 pub mod sight;
 pub mod telephone_event;
+pub mod turn;
 
 pub use classify::{Datagram, classify};
 pub use extended_seq::{ExtendedSeq, SeqExtender, TimestampExtender};

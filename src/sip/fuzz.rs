@@ -82,6 +82,9 @@ pub fn sdp(data: &[u8]) {
         assert!(parsed.media.len() <= limits::SDP_MEDIA_MAX);
         for media in &parsed.media {
             assert!(media.formats.len() <= limits::SDP_FORMATS_MAX);
+            assert!(media.paths.candidates.len() <= limits::SDP_CANDIDATES_MAX);
+            assert!(media.paths.remote.len() <= limits::SDP_CANDIDATES_MAX);
+            assert!(media.paths.ssrcs.len() <= limits::SDP_SSRCS_MAX);
             for format in &media.formats {
                 assert!(format.payload_type < 128 && format.encoding.len() <= 32);
                 assert!(format.encoding.bytes().all(|byte| byte.is_ascii_graphic()));

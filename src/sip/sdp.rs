@@ -2,7 +2,7 @@
 //!
 //! Purpose: which media a party announces, and where it wants them.
 //! Invariants: at most `limits::SDP_MEDIA_MAX` media sections; each line is looked at once.
-//! Non-goals: offer/answer, times, bandwidths, encryption keys, ICE candidates.
+//! Non-goals: offer/answer, times, bandwidths, encryption keys.
 //! Sources: RFC 8866 (SDP), RFC 3264 (hold, rejection), RFC 2543 §B.5 (hold by 0.0.0.0).
 
 use std::net::IpAddr;

@@ -2,14 +2,14 @@
 //!
 //! Purpose: where a medium is received, and in which formats.
 //! Invariants: at most `limits::SDP_FORMATS_MAX` formats; attributes apply to their own section.
-//! Non-goals: offer/answer (see `call`), ICE candidates.
+//! Non-goals: offer/answer (see `call`), ICE candidates (see `sdp_paths`).
 //! Sources: RFC 8866 §5.14, §6; RFC 3264; RFC 3605 (rtcp); RFC 4568 (crypto); RFC 5761 (rtcp-mux);
 //! RFC 3711, RFC 5764 (protected profiles).
 
 use std::net::IpAddr;
 
-use super::Format;
 use super::lines::{decimal, split_around, split_word, trim};
+use super::{Format, MediaPaths};
 use crate::base::limits;
 
 /// The `<media>` of an `m=` line.
@@ -178,6 +178,8 @@ pub struct Media<'a> {
     pub has_fingerprint: bool,
     /// `a=label` (RFC 4574).
     pub label: Option<&'a [u8]>,
+    /// ICE candidates and sources.
+    pub paths: MediaPaths,
     pub(crate) connection: Option<Connection>,
     pub(crate) own_direction: Option<Direction>,
 }
@@ -208,6 +210,7 @@ impl<'a> Media<'a> {
             crypto_count: 0,
             has_fingerprint: false,
             label: None,
+            paths: MediaPaths::default(),
             connection: None,
             own_direction: None,
         };
@@ -250,7 +253,7 @@ impl<'a> Media<'a> {
             b"crypto" => self.crypto_count = self.crypto_count.saturating_add(1),
             b"fingerprint" => self.has_fingerprint = true,
             b"label" => self.label = Some(value),
-            _ => {}
+            _ => self.paths.apply_attribute(name, value),
         }
     }
 

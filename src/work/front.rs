@@ -22,6 +22,7 @@ use crate::rtp::flow_table::{ClaimRole, FlowTable};
 use crate::rtp::header::RtpView;
 use crate::rtp::rtcp::sender_of;
 use crate::rtp::sight::FlowSight;
+use crate::rtp::turn::relayed;
 use crate::sip::{Framer, Gap, Likeness, looks_like_sip};
 use std::sync::Arc;
 
@@ -265,10 +266,21 @@ impl<P: SipPort> Rest<P> {
             return Some(outcome);
         }
         match classify(packet.payload) {
+            Datagram::Stun | Datagram::Other => {
+                if let Some(payload) = relayed(packet.payload) {
+                    return self.media(MediaPacket { payload, ..packet });
+                }
+                Some(not_voip(packet.sighting))
+            }
+            _ => self.media(packet),
+        }
+    }
+
+    fn media(&mut self, packet: MediaPacket<'_>) -> Option<FrameOutcome> {
+        match classify(packet.payload) {
             Datagram::Rtp => self.rtp(packet),
             Datagram::Rtcp => Some(self.rtcp(packet)),
-            _ if packet.sighting == Sighting::Repeated => Some(FrameOutcome::Duplicate),
-            _ => Some(FrameOutcome::NotVoip),
+            _ => Some(not_voip(packet.sighting)),
         }
     }
 
@@ -390,6 +402,13 @@ impl<P: SipPort> Rest<P> {
             Pushed::Full => FrameOutcome::QueueFull,
             Pushed::NoCall => FrameOutcome::CallLimit,
         }
+    }
+}
+
+const fn not_voip(sighting: Sighting) -> FrameOutcome {
+    match sighting {
+        Sighting::Repeated => FrameOutcome::Duplicate,
+        Sighting::First => FrameOutcome::NotVoip,
     }
 }
 
