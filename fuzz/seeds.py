@@ -89,6 +89,9 @@ def by_hand():
     seed("rtp_packet", "turn-channel", b"\x40\x01\x00\x0e" + relayed + b"\0\0")
     seed("rtp_packet", "turn-indication", bytes.fromhex("001700202112a442") + b"\7" * 12 + bytes.fromhex("001200080001000000000000 0013000e") + relayed + b"\0\0")
     seed("rtp_packet", "extension-csrc-padding", bytes.fromhex("b2 88 ffff 00000000 deadbeef 11111111 22222222 bede0001 10ff0000 d5d5 000002".replace(" ", "")))
+    seed("sip_dtmf_body", "relay", b"Signal= 5\r\nDuration= 160\r\n")
+    seed("sip_dtmf_body", "event", b"\x05\x80\x00\xa0")
+    seed("sip_dtmf_body", "kpml", b"<?xml version=\"1.0\"?><kpml-response version=\"1.0\" code=\"200\" text=\"OK\" digits='5#'/>")
     seed("rtcp_packet", "extended", bytes.fromhex(
         "80cf001c00000009 04000002e000000180000000 05000003000000020001800000008000 06a00009000000020001005a"
         "0000000300000007000000010000006300000028 0000000540400000 07000008000000020a148004007803e80032001e"

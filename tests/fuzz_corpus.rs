@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 type Body = fn(&[u8]);
 
-const BODIES: [(&str, Body); 12] = [
+const BODIES: [(&str, Body); 13] = [
     ("capture_block", |data| callspan::capture::fuzz::block(data)),
     ("capture_files", |data| callspan::capture::fuzz::files(data)),
     ("codec_decoders", |data| callspan::codec::fuzz::decoders(data)),
@@ -20,6 +20,7 @@ const BODIES: [(&str, Body); 12] = [
     ("net_tcp", |data| callspan::net::fuzz::tcp(data)),
     ("rtcp_packet", |data| callspan::rtp::fuzz::rtcp(data)),
     ("rtp_packet", |data| callspan::rtp::fuzz::rtp(data)),
+    ("sip_dtmf_body", |data| callspan::sip::fuzz::dtmf_body(data)),
     ("sip_framing", |data| callspan::sip::fuzz::framing(data)),
     ("sip_message", |data| callspan::sip::fuzz::message(data)),
     ("sip_sdp", |data| callspan::sip::fuzz::sdp(data)),

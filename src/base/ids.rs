@@ -5,6 +5,7 @@
 //! Non-goals: Call-ID header values, which are SIP text (see `sip`).
 //! Sources: RFC 3550 §3 (SSRC), RFC 3551 (payload types).
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
@@ -31,7 +32,7 @@ impl fmt::Display for Ssrc {
 pub struct PayloadType(pub u8);
 
 /// Who *sent* the sound: the caller (left, channel 1) or the callee (right, channel 2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Channel {
     /// Who sent the first INVITE.
     Caller,

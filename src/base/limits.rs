@@ -134,6 +134,9 @@ pub const STREAMS_PER_CALL_MAX: usize = 64;
 /// SIP messages kept per call for the ladder; later ones are counted, not kept.
 pub const SIP_MESSAGES_PER_CALL_MAX: usize = 2_000;
 
+/// Keys read from one SIP message (a KPML response may have several): more than a number has.
+pub const SIP_DIGITS_PER_MESSAGE_MAX: usize = 32;
+
 /// Gaps and DTMF digits listed per call; more are summed into the last.
 pub const GAPS_PER_CALL_MAX: usize = 2_000;
 

@@ -53,6 +53,7 @@ impl Correlator {
         message: &Message<'_>,
     ) -> Attributed {
         self.let_go(now);
+        self.note_digits(now, message);
         let told = self.events.len();
         let index = match self.find_or_open(now, flow, message) {
             Attributed::Call(index) => index,

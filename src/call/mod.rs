@@ -10,6 +10,7 @@
 mod conversation;
 mod correlator;
 mod dialog;
+mod dtmf;
 mod event;
 mod expiry;
 mod join;

@@ -226,4 +226,15 @@ pub struct DtmfSummary {
     pub digit: String,
     /// Second of the recording.
     pub at_s: f64,
+    /// `rtp` (telephone-event), `info` (SIP INFO or NOTIFY) or `inband` (tones).
+    #[serde(default = "rtp")]
+    pub source: String,
+    /// How long it was held, where known.
+    #[serde(default)]
+    pub duration_ms: Option<u32>,
+}
+
+/// What digits came from before there were other sources.
+fn rtp() -> String {
+    "rtp".to_owned()
 }

@@ -158,6 +158,8 @@ pub mod tests {
                     channel: "caller".into(),
                     digit: digit.into(),
                     at_s: 3.21,
+                    source: "rtp".into(),
+                    duration_ms: Some(120),
                 })
                 .into(),
             notes: vec!["a note".into()],

@@ -7,25 +7,23 @@
 //! Sources: RFC 3264 §8.4 (hold), RFC 3550 §8.2 (SSRC changes), the design's "Traps of the timeline".
 
 use super::decoder::{Meaning, meaning};
+use super::digits::DigitLog;
 use super::evidence::Evidence;
 use super::far_end::FarEnd;
 use super::gaps::{Gap, GapLog, GapReason};
 use super::holds::Holds;
 use super::notes::Notes;
 use super::placement::{Content, Held, NoiseSpan, Surface};
-use super::report::{DigitReport, MediaReport, Recorded, StreamReport};
+use super::report::{MediaReport, Recorded, StreamReport};
 use super::settings::{MediaSettings, MediaSink, StartAt, Store};
 use super::stream::{Extended, Stream, StreamKey, Timed};
 use super::track::{SLOT_MS, Track};
 use super::voice::Voice;
-use crate::base::limits::{
-    EARLY_MEDIA_BYTES_MAX, END_GRACE_MS, GAPS_PER_CALL_MAX, STREAMS_PER_CALL_MAX,
-};
+use crate::base::limits::{EARLY_MEDIA_BYTES_MAX, END_GRACE_MS, STREAMS_PER_CALL_MAX};
 use crate::base::time::NS_PER_MS;
 use crate::base::{Channel, EntryKind, PacketEntry, PacketTime, Reader};
 use crate::rtp::header::RtpView;
 use crate::rtp::plan::{Control, MediaPlan, Protection, ResumePoint};
-use crate::rtp::telephone_event::{Marker, TelephoneEvent};
 
 /// Network jitter that a packet may have and still find its slot, beside the reorder window.
 const JITTER_MS: i64 = 250;
@@ -61,7 +59,7 @@ pub struct CallMedia {
     sides: [Side; 2],
     gaps: GapLog,
     far_end: FarEnd,
-    digits: Vec<DigitReport>,
+    digits: DigitLog,
     notes: Notes,
     holds: Holds,
     early: Vec<u8>,
@@ -94,7 +92,7 @@ impl CallMedia {
             sides: [side(), side()],
             gaps: GapLog::default(),
             far_end: FarEnd::default(),
-            digits: Vec::new(),
+            digits: DigitLog::default(),
             notes: Notes::default(),
             holds: Holds::default(),
             early: Vec::new(),
@@ -153,6 +151,8 @@ impl CallMedia {
                 self.play_early(sink);
             }
             Control::Ended { at_ns } => self.end(PacketTime::from_ns(*at_ns), sink),
+            Control::Digit(told) if self.start.is_some() => self.digits.signalled(now, told),
+            Control::Digit(_) => {}
             Control::Resumed(point) => self.resume(point),
         }
     }
@@ -318,7 +318,7 @@ impl CallMedia {
         }
         let start = *self.start.get_or_insert(entry.time);
         if found == Meaning::Events && !encrypted {
-            self.event(entry, &view, index);
+            self.event(entry, &view, index, clock_hz);
         }
         match self.settings.store {
             Store::None => {}
@@ -401,24 +401,16 @@ impl CallMedia {
         false
     }
 
-    fn event(&mut self, entry: &PacketEntry<'_>, view: &RtpView<'_>, index: usize) {
+    fn event(&mut self, entry: &PacketEntry<'_>, view: &RtpView<'_>, index: usize, clock_hz: u32) {
         let heard = self.sides[entry.channel.index()].heard;
         let same_flow = |other: usize| {
             let keys = (self.streams.get(index), self.streams.get(other));
             matches!(keys, (Some(mine), Some(theirs)) if mine.key.source == theirs.key.source)
         };
-        if !heard.is_none_or(same_flow) || self.digits.len() >= GAPS_PER_CALL_MAX {
-            return;
-        }
-        let (Some(stream), Some(event)) =
-            (self.streams.get_mut(index), TelephoneEvent::parse(view.payload()))
-        else {
-            return;
-        };
-        let marker = if view.marker() { Marker::Set } else { Marker::Clear };
-        if let Some(digit) = stream.events.on_packet(marker, view.timestamp(), event) {
-            let digit = digit.digit.to_owned();
-            self.digits.push(DigitReport { channel: entry.channel, digit, time: entry.time });
+        if heard.is_none_or(same_flow) {
+            if let Some(stream) = self.streams.get_mut(index) {
+                self.digits.event(entry, view, &mut stream.events, (index, clock_hz));
+            }
         }
     }
 
@@ -564,7 +556,7 @@ impl CallMedia {
                 .map(|it| self.evidence.complete(it))
                 .collect(),
             gaps: self.gaps.sorted(len_ns),
-            digits: self.digits.clone(),
+            digits: self.digits.presses(),
             notes,
         }
     }

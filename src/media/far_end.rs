@@ -147,7 +147,7 @@ impl FarEnd {
             RtcpPacket::SourceDescription { names } => {
                 for (ssrc, name) in names {
                     if let Some(source) = self.source(origin.channel, ssrc) {
-                        source.cname = Some(String::from_utf8_lossy(name).into_owned());
+                        source.cname = Some(readable(name));
                     }
                 }
             }
@@ -346,6 +346,11 @@ impl Counts {
     }
 }
 
+/// The name without what is no text: some senders count their padding as a part of it.
+fn readable(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).chars().filter(|it| !it.is_control()).collect()
+}
+
 fn ticks_to_ms(ticks: u32, clock_hz: u32) -> f64 {
     f64::from(ticks) * 1e3 / f64::from(clock_hz.max(1))
 }
@@ -440,7 +445,7 @@ mod tests {
     fn a_sender_that_nobody_reports_on_has_its_own_count_name_and_goodbye() {
         let mut far = FarEnd::default();
         let mut compound = sender_report(10, 1, 20, 0, 0, 0);
-        compound.extend([0x81, 202, 0, 3, 0, 0, 0, 10, 1, 3, b'a', b'@', b'b', 0, 0, 0]);
+        compound.extend([0x81, 202, 0, 3, 0, 0, 0, 10, 1, 4, b'a', b'@', b'b', 0, 0, 0]);
         compound.extend([0x81, 203, 0, 1, 0, 0, 0, 10]);
         far.on_rtcp(&from_caller(0, &compound), Protection::Plain);
         let told = far.report(&key(Channel::Caller, 10), 8_000).expect("its own word");

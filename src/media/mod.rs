@@ -9,6 +9,7 @@
 mod anchor;
 mod call_media;
 mod decoder;
+mod digits;
 mod evidence;
 mod far_end;
 mod gaps;
@@ -25,7 +26,7 @@ mod voice;
 pub use call_media::CallMedia;
 pub use far_end::FarEndReport;
 pub use gaps::{Gap, GapReason};
-pub use report::{DigitReport, MediaReport, Recorded, StreamReport};
+pub use report::{DigitReport, DigitSource, MediaReport, Recorded, StreamReport};
 pub use settings::{Band, MediaSettings, MediaSink, StartAt, Store};
 pub use stream::StreamKey;
 pub use track::{SLOT_MS, SLOTS_PER_S};

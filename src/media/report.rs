@@ -61,8 +61,35 @@ pub struct DigitReport {
     pub channel: Channel,
     /// Its label.
     pub digit: String,
-    /// When its first packet passed.
+    /// When it was pressed.
     pub time: PacketTime,
+    /// How long it was held, where known.
+    pub duration_ms: Option<u32>,
+    /// What told it.
+    pub source: DigitSource,
+}
+
+/// What told a digit; the most exact first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DigitSource {
+    /// A telephone-event in RTP.
+    Rtp,
+    /// SIP INFO or NOTIFY.
+    Info,
+    /// Tones in the sound.
+    Inband,
+}
+
+impl DigitSource {
+    /// As the JSON contract has it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Rtp => "rtp",
+            Self::Info => "info",
+            Self::Inband => "inband",
+        }
+    }
 }
 
 /// A call's media.

@@ -190,8 +190,40 @@ pub enum Control {
         /// Where the recording ends, ns since the epoch: the BYE, or the end of the last media.
         at_ns: i64,
     },
+    /// SIP told that a key was pressed.
+    Digit(SignalledDigit),
     /// What follows was put aside under load and begins in the middle of a call.
     Resumed(ResumePoint),
+}
+
+/// A key press that SIP told of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalledDigit {
+    /// Who pressed it.
+    pub channel: Channel,
+    /// `0`-`9`, `*`, `#`, `A`-`D`, or `flash`.
+    pub digit: String,
+    /// How long it was held, where told.
+    pub duration_ms: Option<u32>,
+    /// Which part of the press is told.
+    pub phase: DigitPhase,
+    /// Which leg told it: the same key on another leg is the same press.
+    pub leg: u32,
+    /// CSeq of the request: a retransmission has the same.
+    pub cseq: u32,
+    /// Its place among the keys of the request.
+    pub position: u8,
+}
+
+/// Whether a whole key press is told, or an end of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DigitPhase {
+    /// All of it.
+    Whole,
+    /// Pressed, or still held.
+    Held,
+    /// Let go.
+    Released,
 }
 
 /// Where a call's media stood when its packets began to be put aside.

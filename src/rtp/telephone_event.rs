@@ -71,6 +71,18 @@ struct Known {
     timestamp: u32,
     duration: u16,
     ended: bool,
+    /// When the first segment began, and how long the segments before this one lasted in all.
+    began: u32,
+    before: u32,
+}
+
+/// How long the key was held of which a packet came last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// When it was pressed, on the stream's RTP clock: [`Digit::rtp_timestamp`].
+    pub rtp_timestamp: u32,
+    /// How long, in timestamp units, as far as it is known.
+    pub duration_units: u32,
 }
 
 /// Turns the event packets of one stream into digits.
@@ -78,13 +90,20 @@ struct Known {
 pub struct EventTracker {
     /// Newest first.
     known: [Option<Known>; REMEMBERED_EVENTS],
+    latest: Option<Held>,
 }
 
 impl EventTracker {
     /// Before the first event.
     #[must_use]
     pub const fn new() -> Self {
-        Self { known: [None; REMEMBERED_EVENTS] }
+        Self { known: [None; REMEMBERED_EVENTS], latest: None }
+    }
+
+    /// The key that the latest packet was about.
+    #[must_use]
+    pub const fn held(&self) -> Option<Held> {
+        self.latest
     }
 
     /// Takes one event packet and tells the digit if it is the first of its event.
@@ -106,6 +125,7 @@ impl EventTracker {
             if known.timestamp == rtp_timestamp && known.event == event.event {
                 known.duration = known.duration.max(event.duration);
                 known.ended |= event.end;
+                self.latest = Some(known.held());
                 return None;
             }
         }
@@ -114,13 +134,17 @@ impl EventTracker {
             timestamp: rtp_timestamp,
             duration: event.duration,
             ended: event.end,
+            began: rtp_timestamp,
+            before: 0,
         };
         if let [Some(latest), ..] = &mut self.known {
             if marker == Marker::Clear && latest.continues_with(now) {
-                *latest = now;
+                *latest = now.after(*latest);
+                self.latest = Some(latest.held());
                 return None;
             }
         }
+        self.latest = Some(now.held());
         self.known.rotate_right(1);
         let [newest, ..] = &mut self.known;
         *newest = Some(now);
@@ -145,6 +169,19 @@ impl From<bool> for Marker {
 }
 
 impl Known {
+    fn held(self) -> Held {
+        let duration_units = self.before.saturating_add(u32::from(self.duration));
+        Held { rtp_timestamp: self.began, duration_units }
+    }
+
+    /// This segment of the key that `previous` is another segment of. Where the duration grew it
+    /// counts from the beginning; else it began anew.
+    fn after(self, previous: Self) -> Self {
+        let began_anew = self.duration < previous.duration || previous.duration == u16::MAX;
+        let added = if began_anew { u32::from(previous.duration) } else { 0 };
+        Self { began: previous.began, before: previous.before.saturating_add(added), ..self }
+    }
+
     /// True when `now` is the same key still held down, in another segment or from a sender that
     /// moves the timestamp with every packet while the duration grows as fast.
     fn continues_with(self, now: Self) -> bool {
@@ -242,6 +279,29 @@ mod tests {
             (Marker::Clear, 1_480, end(1, 640)),
         ]);
         assert_eq!(told, [("1", 1_000)]);
+    }
+
+    #[test]
+    fn a_key_is_held_as_long_as_its_segments_together() {
+        let mut tracker = EventTracker::new();
+        for (timestamp, event) in [
+            (0x100, event(9, 0)),
+            (0x100, event(9, 0xffff)),
+            (0x1_00ff, event(9, 160)),
+            (0x1_00ff, end(9, 400)),
+        ] {
+            tracker.on_packet(Marker::Clear, timestamp, event);
+        }
+        let held = Held { rtp_timestamp: 0x100, duration_units: 0xffff + 400 };
+        assert_eq!(tracker.held(), Some(held));
+        let mut moving = EventTracker::new();
+        for (timestamp, event) in
+            [(1_000, event(1, 160)), (1_160, event(1, 320)), (1_320, end(1, 480))]
+        {
+            moving.on_packet(Marker::Clear, timestamp, event);
+        }
+        let held = Held { rtp_timestamp: 1_000, duration_units: 480 };
+        assert_eq!(moving.held(), Some(held));
     }
 
     #[test]

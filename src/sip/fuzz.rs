@@ -5,6 +5,7 @@
 //! Non-goals: finding inputs (see the fuzz targets).
 //! Sources: RFC 3261 §18.3 (framing).
 
+use super::dtmf_body::{self, key_presses};
 use super::{Framer, Gap, Likeness, Message, Sdp, looks_like_sip};
 use crate::base::limits;
 
@@ -40,10 +41,32 @@ pub fn message(data: &[u8]) {
         }
         assert!(!value.contains(&b'\n'), "unfolded");
     }
+    assert!(key_presses(&message).count() <= limits::SIP_DIGITS_PER_MESSAGE_MAX);
     if let Some(description) = message.sdp() {
         sdp(description);
     }
     let _ = (message.via_branch(), message.request_uri().map(|uri| uri.party()));
+}
+
+/// Takes the bytes as a body of each type that tells of keys.
+///
+/// # Panics
+/// When more keys are read than may be, or one that is none.
+pub fn dtmf_body(data: &[u8]) {
+    for kind in [
+        "application/dtmf-relay",
+        "application/dtmf",
+        "audio/telephone-event",
+        "application/kpml-response+xml",
+        "application/hook-flash",
+    ] {
+        let mut count = 0;
+        for press in dtmf_body::read(kind.as_bytes(), data) {
+            assert!(matches!(press.key.len(), 1 | 5));
+            count += 1;
+        }
+        assert!(count <= limits::SIP_DIGITS_PER_MESSAGE_MAX.min(data.len().max(1)));
+    }
 }
 
 /// What the framer finds never depends on where TCP cut the stream (RFC 3261 §18.3).

@@ -6,6 +6,7 @@
 //! Non-goals: dialog and transaction state (see `call`), judging whether a message is legal.
 //! Sources: RFC 3261 (SIP), RFC 4475 (torture tests), RFC 8866 (SDP), RFC 5621 (bodies).
 
+pub mod dtmf_body;
 pub mod framer;
 pub mod fuzz;
 pub mod likeness;

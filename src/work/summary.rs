@@ -60,6 +60,8 @@ pub fn summarise(id: CallId, facts: &CallFacts, report: &MediaReport) -> CallSum
                 channel: digit.channel.label().into(),
                 digit: digit.digit.clone(),
                 at_s: second(digit.time),
+                source: digit.source.label().into(),
+                duration_ms: digit.duration_ms,
             })
             .collect(),
         notes: report.notes.clone(),
