@@ -68,6 +68,33 @@ fn keys_in_info_are_told_once_each_with_their_time() {
     }
 }
 
+/// What an ear and a spectrogram find in the independent decode of the stream: seconds of the decode,
+/// whose sample 0 is the first packet's, 41 ms after the answer.
+#[test]
+fn keys_in_the_sound_are_told_within_twenty_ms() {
+    let Some(corpus) = corpus() else { return };
+    let calls = calls(&corpus.join("captures/call-dtmf-inband-cn19.pcapng"));
+    let (told, at_s, held) = digits(&calls[0]);
+    assert_eq!(told, "caller inband 123456789*0#");
+    let expected =
+        [0.734, 1.124, 1.364, 1.774, 1.984, 2.162, 2.604, 2.894, 3.134, 3.614, 3.874, 4.094];
+    for (at_s, expected) in at_s.iter().zip(expected) {
+        assert!((at_s - 0.041 - expected).abs() < 0.020, "{at_s} is not {expected}");
+    }
+    let held: Vec<_> = held.iter().filter_map(Value::as_u64).collect();
+    assert!(held.iter().all(|ms| (55..=85).contains(ms)), "{held:?}");
+}
+
+/// A phone that counts an event's duration in another clock than it says.
+#[test]
+fn no_key_is_held_longer_than_its_packets_are_seen() {
+    let Some(corpus) = corpus() else { return };
+    let calls = calls(&corpus.join("captures/call-tcp-opus-dtmf.pcapng"));
+    let (told, _, held) = digits(&calls[0]);
+    assert_eq!(told, "caller rtp 123456789*0#");
+    assert!(held.iter().filter_map(Value::as_u64).all(|ms| (110..=130).contains(&ms)), "{held:?}");
+}
+
 /// Two legs: NOTIFY with the four bytes of a telephone-event at begin and end on one, an RTP event on
 /// the other.
 #[test]

@@ -95,9 +95,8 @@ pub mod tests {
         DtmfSummary, GapSummary, RecordingSummary, RtcpSummary, StreamSummary,
     };
 
-    /// A whole call, as an archive tells it.
-    pub fn call() -> CallSummary {
-        let stream = |channel: &str, mos| StreamSummary {
+    fn stream(channel: &str, mos: Option<f64>) -> StreamSummary {
+        StreamSummary {
             channel: channel.into(),
             codec: "PCMA".into(),
             clock_hz: 8_000,
@@ -121,7 +120,11 @@ pub mod tests {
             }),
             matched_by: Some("sdp".into()),
             confidence: Some(1.0),
-        };
+        }
+    }
+
+    /// A whole call, as an archive tells it.
+    pub fn call() -> CallSummary {
         CallSummary {
             id: "0123456789abcdef".into(),
             sip_call_ids: vec!["abc@a".into()],

@@ -6,6 +6,7 @@
 //! Sources: ITU-T G.711, G.722; RFC 3389, RFC 3551, RFC 6716, RFC 7845.
 
 pub mod comfort_noise;
+pub mod dtmf_tones;
 pub mod error;
 pub mod fuzz;
 pub mod g711;
@@ -16,6 +17,7 @@ pub mod opus;
 pub mod opus_packet;
 pub mod resample;
 pub mod sample;
+pub mod tone_bank;
 pub mod wav;
 
 pub use comfort_noise::{ComfortNoise, NoiseGenerator};

@@ -13,12 +13,12 @@ use super::far_end::FarEnd;
 use super::gaps::{Gap, GapLog, GapReason};
 use super::holds::Holds;
 use super::notes::Notes;
-use super::placement::{Content, Held, NoiseSpan, Surface};
+use super::placement::{Content, Held, Surface};
 use super::report::{MediaReport, Recorded, StreamReport};
 use super::settings::{MediaSettings, MediaSink, StartAt, Store};
+use super::side::Side;
 use super::stream::{Extended, Stream, StreamKey, Timed};
-use super::track::{SLOT_MS, Track};
-use super::voice::Voice;
+use super::track::SLOT_MS;
 use crate::base::limits::{EARLY_MEDIA_BYTES_MAX, END_GRACE_MS, STREAMS_PER_CALL_MAX};
 use crate::base::time::NS_PER_MS;
 use crate::base::{Channel, EntryKind, PacketEntry, PacketTime, Reader};
@@ -35,14 +35,6 @@ const TAKEOVER_MS: i64 = 60;
 
 /// Lag of Opus at all rates for speech: 6.5 ms (312 samples at 48 kHz), which the pre-skip takes off.
 pub const PRE_SKIP_NS: i64 = 6_500_000;
-
-#[derive(Debug)]
-struct Side {
-    track: Track,
-    voice: Voice,
-    noise: NoiseSpan,
-    heard: Option<usize>,
-}
 
 /// A call's media.
 #[derive(Debug)]
@@ -73,12 +65,7 @@ impl CallMedia {
     /// A call before its first packet.
     #[must_use]
     pub fn new(settings: MediaSettings) -> Self {
-        let side = || Side {
-            track: Track::new(8_000),
-            voice: Voice::new(settings.voice),
-            noise: NoiseSpan::default(),
-            heard: None,
-        };
+        let side = || Side::new(settings.voice);
         Self {
             settings,
             now: PacketTime::MIN,
@@ -262,6 +249,9 @@ impl CallMedia {
             if has_sound {
                 self.hand_out(slots, sink);
             }
+            for (side, channel) in self.sides.iter_mut().zip(Channel::BOTH) {
+                side.finish(start, channel, &mut self.digits);
+            }
         }
         self.ended_at = Some(at);
     }
@@ -271,14 +261,12 @@ impl CallMedia {
         if self.settings.store != Store::Opus {
             return;
         }
+        let Some(start) = self.start else { return };
         while i64::from(self.next_slot) < until {
-            let slot_from_ns = i64::from(self.next_slot) * SLOT_MS * NS_PER_MS;
             let (left, right) = (&mut self.packet.0, &mut self.packet.1);
-            for (side, out) in self.sides.iter_mut().zip([&mut *left, &mut *right]) {
-                out.clear();
-                let rate_hz = side.track.rate_hz();
-                let slot = side.track.take_slot();
-                side.voice.encode(slot, rate_hz, slot_from_ns, &side.noise, out);
+            let outs = Channel::BOTH.into_iter().zip([&mut *left, &mut *right]);
+            for (side, (channel, out)) in self.sides.iter_mut().zip(outs) {
+                side.take((self.next_slot, start), channel, &mut self.digits, out);
             }
             let added = left.len().saturating_add(right.len());
             self.bytes = self.bytes.saturating_add(u64::try_from(added).unwrap_or(0));

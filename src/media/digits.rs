@@ -13,6 +13,7 @@
 use super::report::{DigitReport, DigitSource};
 use crate::base::limits::GAPS_PER_CALL_MAX;
 use crate::base::{Channel, PacketEntry, PacketTime};
+use crate::codec::dtmf_tones::ToneDigit;
 use crate::rtp::header::RtpView;
 use crate::rtp::plan::{DigitPhase, SignalledDigit};
 use crate::rtp::telephone_event::{EventTracker, TelephoneEvent, digit_label};
@@ -25,6 +26,9 @@ const OTHER_SOURCE_MS: i64 = 1_000;
 
 /// A NOTIFY of a key that is held is sent again within this; after it, it is a new press.
 const HELD_MS: i64 = 5_000;
+
+/// A packet of events is as much ahead of the time at most: the longest packet, and jitter.
+const EVENT_PACKET_MS: u32 = 100;
 
 /// A retransmission comes within so many reports.
 const LOOK_BACK: usize = 64;
@@ -44,6 +48,8 @@ struct Heard {
     digit: &'static str,
     time: PacketTime,
     duration_ms: Option<u32>,
+    /// How long it had lasted by its own word when it was first seen.
+    before_ms: Option<u32>,
     line: Line,
     /// What makes it this report of its line: an RTP timestamp, or CSeq and place in the message.
     mark: (u32, u8),
@@ -70,12 +76,13 @@ impl DigitLog {
         mark: u32,
     ) {
         let (mark, last_mark, touched) = ((mark, 0), (mark, 0), time);
-        let (duration_ms, is_held) = (None, false);
+        let (duration_ms, before_ms, is_held) = (None, None, false);
         self.push(Heard {
             channel,
             digit,
             time,
             duration_ms,
+            before_ms,
             line,
             mark,
             last_mark,
@@ -102,7 +109,18 @@ impl DigitLog {
             let units = u64::from(held.duration_units).saturating_mul(1_000);
             let ms = units / u64::from(clock_hz.max(1));
             self.held(line, held.rtp_timestamp, u32::try_from(ms).unwrap_or(u32::MAX));
+            self.seen_until(line, held.rtp_timestamp, entry.time);
         }
+    }
+
+    /// Tones that were heard in a recording that began at `start`.
+    pub fn tone(&mut self, channel: Channel, start: PacketTime, heard: ToneDigit) {
+        let time = start.plus_ns(whole(ToneDigit::ms(heard.begin) * 1e6));
+        let line = Line { source: DigitSource::Inband, number: 0 };
+        let mark = u32::try_from(whole(heard.begin)).unwrap_or(u32::MAX);
+        let length_ms = u32::try_from(whole(ToneDigit::ms(heard.length))).unwrap_or(0);
+        self.note(channel, heard.digit, time, line, mark);
+        self.held(line, mark, length_ms);
     }
 
     /// How long the press with that mark was held.
@@ -110,6 +128,19 @@ impl DigitLog {
         let mut recent = self.heard.iter_mut().rev().take(LOOK_BACK);
         if let Some(heard) = recent.find(|it| it.line == line && it.mark.0 == mark) {
             heard.duration_ms = Some(duration_ms);
+        }
+    }
+
+    /// The latest packet of a press: it was not held much longer than that, whatever its sender says
+    /// (some count in the clock of the sound and not in that of their rtpmap).
+    fn seen_until(&mut self, line: Line, mark: u32, now: PacketTime) {
+        let mut recent = self.heard.iter_mut().rev().take(LOOK_BACK);
+        let Some(heard) = recent.find(|it| it.line == line && it.mark.0 == mark) else { return };
+        let told_ms = heard.duration_ms.unwrap_or(0);
+        let before_ms = *heard.before_ms.get_or_insert(told_ms);
+        let seen_ms = u32::try_from(now.ms_since(heard.time).max(0)).unwrap_or(u32::MAX);
+        if told_ms > seen_ms.saturating_add(before_ms).saturating_add(EVENT_PACKET_MS) {
+            heard.duration_ms = Some(seen_ms);
         }
     }
 
@@ -138,10 +169,20 @@ impl DigitLog {
             }
         }
         let is_held = phase == DigitPhase::Held;
-        let (duration_ms, touched, last_mark) = (told.duration_ms, time, mark);
-        let begin =
-            Heard { channel, digit, time, duration_ms, line, mark, last_mark, touched, is_held };
-        self.push(begin);
+        let (duration_ms, before_ms) = (told.duration_ms, None);
+        let (touched, last_mark) = (time, mark);
+        self.push(Heard {
+            channel,
+            digit,
+            time,
+            duration_ms,
+            before_ms,
+            line,
+            mark,
+            last_mark,
+            touched,
+            is_held,
+        });
     }
 
     fn push(&mut self, heard: Heard) {
@@ -167,6 +208,11 @@ impl DigitLog {
         presses.sort_by_key(|press| press.report.time);
         presses.into_iter().map(|press| press.report).collect()
     }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "saturates, and no recording is that long")]
+fn whole(value: f64) -> i64 {
+    value.round() as i64
 }
 
 /// A press, and what told it.

@@ -18,8 +18,10 @@ mod notes;
 mod placement;
 mod report;
 mod settings;
+mod side;
 mod stream;
 mod stretch;
+mod tones;
 mod track;
 mod voice;
 

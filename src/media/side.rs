@@ -1,0 +1,64 @@
+//! One party's side of a recording: its track, its encoder, and what else listens to its sound.
+//!
+//! Purpose: turn the next slot of a channel into its Opus packet.
+//! Invariants: slots are taken in order, each once; tones are looked for in what is encoded.
+//! Non-goals: which stream is heard (see `call_media`), a slot's place (see `track`).
+//! Sources: RFC 6716 §2.1.4 (20 ms).
+
+use super::digits::DigitLog;
+use super::placement::NoiseSpan;
+use super::tones::SideTones;
+use super::track::{SLOT_MS, Track};
+use super::voice::{Voice, VoiceSettings};
+use crate::base::time::NS_PER_MS;
+use crate::base::{Channel, PacketTime};
+
+/// One party's side.
+#[derive(Debug)]
+pub struct Side {
+    /// Slots that are not handed out yet.
+    pub track: Track,
+    /// Its encoder.
+    voice: Voice,
+    /// Comfort noise that was asked for.
+    pub noise: NoiseSpan,
+    /// The stream that is heard, by its place in the call.
+    pub heard: Option<usize>,
+    tones: SideTones,
+}
+
+impl Side {
+    /// A side before its first packet.
+    #[must_use]
+    pub fn new(settings: VoiceSettings) -> Self {
+        Self {
+            track: Track::new(8_000),
+            voice: Voice::new(settings),
+            noise: NoiseSpan::default(),
+            heard: None,
+            tones: SideTones::default(),
+        }
+    }
+
+    /// Appends the packet of the next slot, which is number `slot` of a recording that began at
+    /// `start`; notes the keys that are over in it.
+    pub fn take(
+        &mut self,
+        (slot, start): (u32, PacketTime),
+        channel: Channel,
+        digits: &mut DigitLog,
+        out: &mut Vec<u8>,
+    ) {
+        out.clear();
+        let rate_hz = self.track.rate_hz();
+        let taken = self.track.take_slot();
+        self.tones.slot(slot, &taken.pcm, rate_hz, |heard| digits.tone(channel, start, heard));
+        let slot_from_ns = i64::from(slot) * SLOT_MS * NS_PER_MS;
+        self.voice.encode(taken, rate_hz, slot_from_ns, &self.noise, out);
+    }
+
+    /// The recording is over: notes the key that is held in its last slot.
+    pub fn finish(&mut self, start: PacketTime, channel: Channel, digits: &mut DigitLog) {
+        self.tones.finish(|heard| digits.tone(channel, start, heard));
+    }
+}
