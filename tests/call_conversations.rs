@@ -312,3 +312,44 @@ fn a_refused_second_leg_does_not_end_the_conversation() {
     assert_eq!(tap.ended[0].ended, Some((at_ms(31_000), EndReason::Bye)));
     assert_eq!(tap.ended[0].status_code, Some(200));
 }
+
+/// A switch (2) calls on as somebody else, and then lets both phones talk to each other directly.
+fn connected_directly(second_from: u8) -> Tap {
+    let mut tap = Tap::default();
+    inbound(&mut tap, "");
+    let onward = onward().called_as("pilot").between(second_from, 3);
+    tap.sees(100, &onward);
+    tap.sees(2_000, &onward_response(200).with(sdp(BOB)));
+    tap.sees(2_005, &response(200, "INVITE", 1, "bob").with(sdp(SWITCH_IN)));
+    assert_eq!(tap.opened.len(), 2, "nothing tells yet");
+    let again = request("INVITE", 2).of_call("2@switch").in_dialog("bob2").between(second_from, 3);
+    tap.sees(3_000, &again.with(sdp(ALICE)));
+    let accepted = response(200, "INVITE", 2, "bob2").of_call("2@switch").between(3, second_from);
+    tap.sees(3_010, &accepted.with(sdp(BOB)));
+    tap.sees(3_020, &request("INVITE", 7).in_dialog("bob").sent_by_callee().with(sdp(BOB)));
+    tap.sees(3_030, &response(200, "INVITE", 7, "bob").sent_by_callee().with(sdp(ALICE)));
+    tap
+}
+
+#[test]
+fn legs_that_announce_the_same_two_ends_become_one_conversation() {
+    let mut tap = connected_directly(2);
+    let part = tap.ended.first().expect("the younger one is a part now");
+    assert_eq!(part.ended, Some((at_ms(3_030), EndReason::Joined)));
+    assert_eq!(tap.answered.last().map(joined_by), Some(vec![JoinedBy::Media]));
+    let claims = |call| tap.claims_told.iter().rev().find(|told| told.0 == call);
+    let ends = claims(tap.opened[0]).map(|told| told.1.iter().map(|it| it.endpoint.to_string()));
+    let ends: Vec<String> = ends.into_iter().flatten().collect();
+    assert!(ends.contains(&ALICE.to_owned()) && ends.contains(&BOB.to_owned()), "{ends:?}");
+    assert_eq!(claims(tap.opened[1]).map(|told| told.1.len()), Some(0));
+    tap.sees(9_000, &request("BYE", 8).in_dialog("bob"));
+    assert_eq!(tap.ended.len(), 1, "the other leg goes on");
+    tap.sees(9_010, &request("BYE", 8).in_dialog("bob2").of_call("2@switch").between(2, 3));
+    assert_eq!(tap.ended.len(), 2);
+}
+
+#[test]
+fn the_same_ends_of_calls_that_no_switch_joins_stay_two_calls() {
+    let tap = connected_directly(7);
+    assert!(tap.ended.is_empty());
+}

@@ -16,7 +16,7 @@ use super::leg::{Leg, Orientation, Phase};
 use super::lingering;
 use super::table::CallTable;
 use crate::base::limits::{CLAIMS_PER_CALL_MAX, SPEAKERS_PER_CALL_MAX, TRANSFER_WAIT_MS};
-use crate::base::{CallId, CallIndex, Channel, PacketTime};
+use crate::base::{CallId, CallIndex, Channel, Endpoint, PacketTime};
 use crate::rtp::flow_table::{Claim, ClaimRole};
 use crate::rtp::plan::{Control, LegPlan, MediaPlan};
 
@@ -39,6 +39,8 @@ pub struct Conversation {
     pub over_at: Option<PacketTime>,
     /// Until when the call that a REFER asked for is waited for, all legs being over.
     pub transfer_until: Option<PacketTime>,
+    /// Between which two addresses a leg of it sends its media (see `absorb`).
+    pub media_ends: Option<(Endpoint, Endpoint)>,
     /// What other legs may name it by (see `join`).
     pub keys: Vec<Vec<u8>>,
 }
@@ -69,6 +71,7 @@ impl Conversation {
             plan: MediaPlan::default(),
             over_at: None,
             transfer_until: None,
+            media_ends: None,
             keys,
         }
     }
@@ -125,7 +128,7 @@ impl Correlator {
         self.tell_leg(conversation, call_id.as_bytes(), JoinedBy::Replaces, now, id);
     }
 
-    fn tell_leg(
+    pub(super) fn tell_leg(
         &mut self,
         conversation: CallIndex,
         call_id: &[u8],
@@ -162,6 +165,12 @@ impl Correlator {
             it.speaks(channel, party, now);
         }
         it.facts.status_code = status.or(it.facts.status_code);
+        self.tell_answer(index, now);
+    }
+
+    /// A leg of a conversation is answered; the first time, so is the conversation.
+    pub(super) fn tell_answer(&mut self, index: CallIndex, now: PacketTime) {
+        let Some(it) = self.table.conversation_mut(index) else { return };
         if it.facts.answered_at.is_none() {
             it.facts.answered_at = Some(now);
             let control = Control::Answered;
@@ -214,9 +223,10 @@ impl Correlator {
         it.facts.status_code = it.facts.status_code.or(status);
         let claims = std::mem::take(&mut it.claims);
         let (caller, keys) = (it.facts.caller.number.clone(), std::mem::take(&mut it.keys));
+        let ends = it.media_ends.take();
         self.events
             .push(CallEvent::Ended { call: conversation, facts: Box::new(it.facts.clone()) });
-        self.joins.end(conversation, &caller, &keys);
+        self.joins.end(conversation, &caller, &keys, ends);
         let last_packet_ms = if reason == EndReason::Timeout { LAST_PACKET_MS } else { 0 };
         let control = Control::Ended { at_ns: at.plus_ms(last_packet_ms).ns() };
         if reason == EndReason::Bye && at >= now {

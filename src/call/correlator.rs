@@ -69,7 +69,9 @@ impl Correlator {
             Step::Ended(reason) => self.end_leg(index, now, now, reason),
         }
         self.publish(conversation, now);
+        self.compare_media(index, now);
         self.give_way(now, told);
+        let conversation = self.table.get(index).map_or(conversation, |leg| leg.conversation);
         Attributed::Call(conversation)
     }
 

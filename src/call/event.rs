@@ -23,12 +23,14 @@ pub enum EndReason {
     Timeout,
     /// callspan stopped while it went on: the call is truncated.
     Shutdown,
+    /// It turned out to be a leg of another call, which goes on.
+    Joined,
 }
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::Bye, Self::Cancel, Self::Rejected, Self::Timeout, Self::Shutdown];
+    pub const ALL: [Self; 6] =
+        [Self::Bye, Self::Cancel, Self::Rejected, Self::Timeout, Self::Shutdown, Self::Joined];
 
     /// As the JSON contract has it.
     #[must_use]
@@ -39,6 +41,7 @@ impl EndReason {
             Self::Rejected => "rejected",
             Self::Timeout => "timeout",
             Self::Shutdown => "shutdown",
+            Self::Joined => "joined",
         }
     }
 }

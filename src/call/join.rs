@@ -118,6 +118,7 @@ pub struct Joins {
     settings: JoinSettings,
     by_key: HashMap<Vec<u8>, CallIndex, RandomState>,
     by_caller: HashMap<String, Vec<CallIndex>, RandomState>,
+    by_media: HashMap<(Endpoint, Endpoint), CallIndex, RandomState>,
     referrals: VecDeque<Referral>,
 }
 
@@ -223,8 +224,38 @@ impl Joins {
         keys
     }
 
+    /// A leg of `conversation` sends its media between the addresses `ends` now (`before`: between
+    /// others): the conversation that did so already, where it is another one.
+    pub fn same_media(
+        &mut self,
+        table: &CallTable,
+        conversation: CallIndex,
+        before: Option<(Endpoint, Endpoint)>,
+        ends: (Endpoint, Endpoint),
+    ) -> Option<CallIndex> {
+        self.forget_media(conversation, before);
+        let known = *self.by_media.entry(ends).or_insert(conversation);
+        let is_open = table.conversation(known).is_some_and(|it| it.over_at.is_none());
+        if known == conversation || !is_open {
+            self.by_media.insert(ends, conversation);
+            return None;
+        }
+        // Test tools send every call from the same ports: only what a switch sent on is joined.
+        let path = |index| table.get(index).map(|leg| leg.path);
+        let (first, second) = (path(known)?, path(conversation)?);
+        let is_chained = goes_on(first, second.0, second.1) || goes_on(second, first.0, first.1);
+        (self.is_on() && is_chained).then_some(known)
+    }
+
     /// A conversation is over: nothing joins it any more.
-    pub fn end(&mut self, conversation: CallIndex, caller: &str, keys: &[Vec<u8>]) {
+    pub fn end(
+        &mut self,
+        conversation: CallIndex,
+        caller: &str,
+        keys: &[Vec<u8>],
+        ends: Option<(Endpoint, Endpoint)>,
+    ) {
+        self.forget_media(conversation, ends);
         for key in keys {
             if self.by_key.get(key) == Some(&conversation) {
                 self.by_key.remove(key);
@@ -237,6 +268,12 @@ impl Joins {
             }
         }
         self.referrals.retain(|it| it.conversation != conversation);
+    }
+
+    fn forget_media(&mut self, conversation: CallIndex, ends: Option<(Endpoint, Endpoint)>) {
+        if let Some(ends) = ends.filter(|ends| self.by_media.get(ends) == Some(&conversation)) {
+            self.by_media.remove(&ends);
+        }
     }
 
     /// What two legs of a conversation have in common in their headers.
@@ -283,7 +320,7 @@ impl Joins {
         let caller = message.from().party().number;
         let waits = |index: &&CallIndex| {
             let Some(first) = table.get(**index) else { return false };
-            let chained = comes_after(first.path, flow);
+            let chained = goes_on(first.path, flow.source, flow.destination);
             let onward = table.legs_of(**index).skip(1);
             chained && !onward.into_iter().any(|leg| leg.phase == Phase::Answered)
         };
@@ -366,11 +403,11 @@ fn is_telling(number: &str) -> bool {
     !number.is_empty() && !NOBODY.iter().any(|name| number.eq_ignore_ascii_case(name))
 }
 
-/// True when `flow` goes on where `first` ended. On one host ports tell who is who.
-fn comes_after(first: (Endpoint, Endpoint), flow: FiveTuple) -> bool {
-    let at = first.1;
-    let on_one_host = flow.source.ip == flow.destination.ip || first.0.ip == first.1.ip;
-    if on_one_host { flow.source == at } else { flow.source.ip == at.ip }
+/// True when a message from `source` to `destination` goes on where `first` ended. On one host ports
+/// tell who is who.
+fn goes_on(first: (Endpoint, Endpoint), source: Endpoint, destination: Endpoint) -> bool {
+    let on_one_host = source.ip == destination.ip || first.0.ip == first.1.ip;
+    if on_one_host { source == first.1 } else { source.ip == first.1.ip }
 }
 
 /// Two legs that the same host began, or that end at the same host: their other ends talk to each

@@ -7,6 +7,7 @@
 //! Sources: RFC 3261 (dialogs), RFC 3264 (offer/answer), RFC 3262 (PRACK), RFC 3311 (UPDATE),
 //! RFC 5589 (transfer).
 
+mod absorb;
 mod conversation;
 mod correlator;
 mod dialog;
