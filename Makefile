@@ -70,7 +70,7 @@ lint-lab:
 	for script in tests/lab/judge tests/lab/*.py tests/lab/lib/*.py fuzz/seeds.py; do python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' "$$script"; done
 	if command -v shellcheck >/dev/null; then shellcheck -x -P tests/lab .ci/run tests/lab/lab tests/lab/deps tests/lab/demo tests/lab/lib/*.sh; fi
 
-# Real phones, damaged captures, 1,000 calls at once, an hour of drift; without root no phones.
+# Real phones, conversations, damaged captures, 1,000 calls at once, an hour of drift; without root no phones.
 # The program of the dev profile, so that nothing is compiled a second time.
 lab-test:
 	cargo build --locked

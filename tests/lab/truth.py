@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Decodes what the two sides of a captured call said, without callspan: the truth to score against.
 
-    truth.py FILE.pcap OUT.wav [--start answer|media] [--call-id ID]
+    truth.py FILE.pcap OUT.wav [--start answer|media] [--call-id ID] [--flow CHANNEL FROM TO]…
 
 OUT.wav has two channels, caller left, callee right, 16 bit. Second 0 is the capture time of the first
 2xx to an INVITE (or, with --start media, of the first RTP packet), so it lines up with a recording
-as it is. Each packet's samples stand where its RTP timestamp puts them; RTP time is tied to capture
+as it is. With --flow, what one host sends to another is on that channel (`caller 10.99.0.1 10.99.0.2`),
+and what no --flow names is on none: for transfers. Each packet's samples stand where its RTP timestamp puts them; RTP time is tied to capture
 time by the fastest packets around it (a sliding minimum over four seconds, so that a drifting clock is
 followed and jitter is not). What never came is silence. Prints one JSON object a side.
 
-tshark takes the capture apart, FFmpeg and opus-tools decode. One call a file, PCMA, PCMU, G722, L16
-and Opus, no SRTP. Needs numpy.
+tshark takes the capture apart, FFmpeg and opus-tools decode. One call a file: PCMA, PCMU, G722, L16,
+GSM, G726 (AAL2 packing, as baresip sends it), AMR and AMR-WB (octet-aligned), Opus; no SRTP. Needs numpy.
 """
 import argparse
 import json
@@ -21,7 +22,7 @@ import tempfile
 
 import numpy as np
 
-STATIC = {0: ("PCMU", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000), 10: ("L16", 44100), 11: ("L16", 44100)}
+STATIC = {0: ("PCMU", 8000), 3: ("GSM", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000), 10: ("L16", 44100), 11: ("L16", 44100)}
 ANCHOR_S = 2.0  # half the sliding window
 OUT_RATE = 48_000
 
@@ -42,9 +43,10 @@ class Signalling:
         self.answered = self.caller_host = None
         self.media = {}    # (host, port) that receives: side that listens there
         self.formats = [dict(STATIC), dict(STATIC)]  # by the side that receives
-        rows = tshark(path, f"sip && !icmp{only}", "frame.time_epoch", "ip.src", "sip.Method", "sip.Status-Code", "sip.CSeq.method",
-                      "sdp.connection_info.address", "sdp.media.port", "sdp.media_attr")
-        for when, source, method, status, of, host, port, attributes in rows:
+        rows = tshark(path, f"sip && !icmp{only}", "frame.time_epoch", "ip.src", "ipv6.src", "sip.Method", "sip.Status-Code",
+                      "sip.CSeq.method", "sdp.connection_info.address", "sdp.media.port", "sdp.media_attr")
+        for when, source, source6, method, status, of, host, port, attributes in rows:
+            source = source or source6
             if self.caller_host is None and method == "INVITE":
                 self.caller_host = source
             if self.answered is None and of == "INVITE" and status.startswith("2"):
@@ -73,19 +75,22 @@ def extend(value, bits, last):
     return last + (value - last + half) % full - half
 
 
-def packets_of(path, signalling):
+def packets_of(path, signalling, flows):
     """Streams by (side that speaks, SSRC): packets by extended sequence number."""
     streams = {}
-    rows = tshark(path, "rtp && !icmp", "frame.time_epoch", "ip.dst", "udp.dstport", "rtp.ssrc", "rtp.p_type",
+    rows = tshark(path, "rtp && !icmp", "frame.time_epoch", "ip.src", "ip.dst", "ipv6.dst", "udp.dstport", "rtp.ssrc", "rtp.p_type",
                   "rtp.seq", "rtp.timestamp", "rtp.payload")
-    for when, host, port, ssrc, kind, sequence, timestamp, payload in rows:
-        listener = signalling.media.get((host, int(port)))
+    for when, source, host, host6, port, ssrc, kind, sequence, timestamp, payload in rows:
+        listener = signalling.media.get((host or host6, int(port)))
         if listener is None or not payload:
             continue
         codec, clock = signalling.formats[listener].get(int(kind), ("?", 0))
         if codec not in DECODERS:
             continue
-        packets = streams.setdefault((1 - listener, ssrc), {})
+        side = flows.get((source, host)) if flows else 1 - listener
+        if side is None:
+            continue
+        packets = streams.setdefault((side, ssrc), {})
         last = next(reversed(packets.values())) if packets else None
         extended = extend(int(sequence), 16, last.sequence if last else 65_536 + int(sequence))
         media_time = extend(int(timestamp), 32, last.timestamp if last else (1 << 32) + int(timestamp))
@@ -151,13 +156,41 @@ def opus(packets):
     return np.frombuffer(data, "<i2").reshape(-1, 2)[:, 0], 48_000
 
 
+def frames_of(payload):
+    """How many AMR frames an octet-aligned payload has (RFC 4867, section 4.4): table entries up to the one without F."""
+    return next(at for at in range(1, len(payload)) if not payload[at] & 0x80)
+
+
+def amr(magic):
+    """Octet-aligned payloads as a file of RFC 4867, section 5: every frame with its table entry in front."""
+    def decode(packets):
+        stored = bytearray(magic)
+        for packet in packets:
+            entries = packet.payload[1:1 + frames_of(packet.payload)]
+            if len(entries) != 1:
+                sys.exit("truth: several AMR frames in a packet are not done here")
+            stored += bytes([entries[0] & 0x7C]) + packet.payload[2:]
+        out = subprocess.run(["ffmpeg", "-v", "error", "-f", "amr", "-i", "-", "-f", "s16le", "-ac", "1", "-"],
+                             input=bytes(stored), check=True, capture_output=True).stdout
+        return np.frombuffer(out, "<i2"), packets[0].clock
+    return decode
+
+
 def samples_of(packet, rate):
     """Samples that a packet decodes to."""
-    return {"PCMA": len(packet.payload), "PCMU": len(packet.payload), "G722": 2 * len(packet.payload), "L16": len(packet.payload) // 2,
-            "OPUS": opus_samples(packet.payload)}[packet.codec]
+    size = len(packet.payload)
+    if packet.codec == "OPUS":
+        return opus_samples(packet.payload)
+    if packet.codec.startswith("AMR"):
+        return rate // 50 * frames_of(packet.payload)
+    if packet.codec.startswith("G726"):
+        return size * 8 // (int(packet.codec[-2:]) // 8)
+    return {"PCMA": size, "PCMU": size, "G722": 2 * size, "L16": size // 2, "GSM": size // 33 * 160}[packet.codec]
 
 
-DECODERS = {"PCMA": raw(["-f", "alaw", "-ar", "8000", "-ac", "1"], 8000), "PCMU": raw(["-f", "mulaw", "-ar", "8000", "-ac", "1"], 8000),
+DECODERS = {f"G726-{kbps}": raw(["-f", "g726", "-code_size", str(kbps // 8), "-sample_rate", "8000"], 8000) for kbps in (16, 24, 32, 40)} | {
+    "GSM": raw(["-f", "gsm", "-sample_rate", "8000"], 8000), "AMR": amr(b"#!AMR\n"), "AMR-WB": amr(b"#!AMR-WB\n"),
+    "PCMA": raw(["-f", "alaw", "-ar", "8000", "-ac", "1"], 8000), "PCMU": raw(["-f", "mulaw", "-ar", "8000", "-ac", "1"], 8000),
             "G722": raw(["-f", "g722"], 16000), "L16": pcm, "OPUS": opus}
 
 
@@ -229,9 +262,10 @@ def main():
     parser.add_argument("output")
     parser.add_argument("--start", choices=["answer", "media"], default="answer")
     parser.add_argument("--call-id")
+    parser.add_argument("--flow", nargs=3, action="append", default=[], metavar=("CHANNEL", "FROM", "TO"))
     options = parser.parse_args()
     signalling = Signalling(options.capture, options.call_id)
-    streams = packets_of(options.capture, signalling)
+    streams = packets_of(options.capture, signalling, {(source, to): ("caller", "callee").index(side) for side, source, to in options.flow})
     if not streams or signalling.answered is None:
         sys.exit(f"truth: {options.capture}: no answered call with media that SDP announces")
     every = [packet for packets in streams.values() for packet in packets.values()]

@@ -2,9 +2,10 @@
 # The network of the lab: namespaces, bridge, mirror, and what takes them away again.
 #
 # Everything has the prefix LAB_PREFIX, so that several labs live side by side. Namespaces of one
-# lab: PREFIX-a 10.99.0.1, PREFIX-b 10.99.0.2, PREFIX-sw (the switch), PREFIX-probe (span0).
+# lab: PREFIX-a 10.99.0.1 and fd99::1, PREFIX-b …2, PREFIX-c …3, PREFIX-sw (the switch), PREFIX-probe (span0).
 
-LAB_HOSTS=(a b sw probe)
+LAB_PHONES=(a b c)
+LAB_HOSTS=("${LAB_PHONES[@]}" sw probe)
 LAB_OWNED=no   # yes: this process made the lab and takes it away
 LAB_PIDS=()    # processes to end with this one
 LAB_DIRS=()    # directories to remove with this one
@@ -31,27 +32,28 @@ lab_up() {
   [[ $(id -u) == 0 ]] || die "needs root (network namespaces)"
   [[ -n $LAB_PREFIX ]] || LAB_PREFIX=cs$$
   [[ ! -e /run/netns/$LAB_PREFIX-sw ]] || die "$LAB_PREFIX is up already: use another LAB_PREFIX, or \`lab down\`"
-  local host port sw=$LAB_PREFIX-sw probe=$LAB_PREFIX-probe
+  local host number=0 sw=$LAB_PREFIX-sw probe=$LAB_PREFIX-probe
   for host in "${LAB_HOSTS[@]}"; do ip netns add "$LAB_PREFIX-$host"; done
   # Before any interface exists: the probe must not even ask who is there.
   ip netns exec "$probe" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
-  for host in a b; do
+  for host in "${LAB_PHONES[@]}"; do
     ip link add "port-$host" netns "$sw" type veth peer name eth0 netns "$LAB_PREFIX-$host"
   done
   ip link add mirror netns "$sw" type veth peer name span0 netns "$probe"
   ip -n "$probe" link set span0 arp off multicast off
   ip -n "$sw" link add bridge type bridge
-  for port in port-a port-b; do
-    ip -n "$sw" link set "$port" master bridge up
-    ip netns exec "$sw" tc qdisc add dev "$port" handle ffff: ingress
-    ip netns exec "$sw" tc filter add dev "$port" parent ffff: protocol all prio 1 \
+  for host in "${LAB_PHONES[@]}"; do
+    ip -n "$sw" link set "port-$host" master bridge up
+    ip netns exec "$sw" tc qdisc add dev "port-$host" handle ffff: ingress
+    ip netns exec "$sw" tc filter add dev "port-$host" parent ffff: protocol all prio 1 \
       u32 match u32 0 0 action mirred egress mirror dev mirror
   done
   ip -n "$sw" link set bridge up
   ip -n "$sw" link set mirror up
-  ip -n "$LAB_PREFIX-a" addr add 10.99.0.1/24 dev eth0
-  ip -n "$LAB_PREFIX-b" addr add 10.99.0.2/24 dev eth0
-  for host in a b; do
+  for host in "${LAB_PHONES[@]}"; do
+    number=$((number + 1))
+    ip -n "$LAB_PREFIX-$host" addr add "10.99.0.$number/24" dev eth0
+    ip -n "$LAB_PREFIX-$host" addr add "fd99::$number/64" dev eth0 nodad
     ip -n "$LAB_PREFIX-$host" link set eth0 up
     ip -n "$LAB_PREFIX-$host" link set lo up
     # A mirror port sees what the wire carries: whole packets, with checksums.

@@ -9,6 +9,9 @@ agreed on? My customer number is four seven one one. Yes, I can wait for a momen
 LAB_CALLEE_TEXT="Good morning, you are talking to the service desk of the water works. This call is
 recorded for training. May I have your customer number, please? Thank you very much, I will open your
 contract now. One moment, the system is a little slow today. I see, the new price began in May."
+LAB_THIRD_TEXT="Accounts department, this is Cora. Yes, I have the contract here on my desk. The price was
+agreed in March, and the letter is wrong. I will send you a new bill tomorrow morning, and you need not
+pay the difference. Is there anything else that I can do for you today?"
 
 # Speech of at least SECONDS at 16 kHz, mono.
 lab_speech() { # VOICE TEXT SECONDS OUT.wav
@@ -28,12 +31,17 @@ lab_modules() { # where baresip keeps its modules
   die "baresip's modules are not found: install baresip-core"
 }
 
+lab_host() { # ADDRESS: as a URI has it
+  if [[ $1 == *:* ]]; then echo "[$1]"; else echo "$1"; fi
+}
+
 lab_phone() { # DIR NAME NUMBER ADDRESS WAV CODEC PARAMS TRANSPORT: writes a baresip configuration
   local module
   mkdir -p "$1"
   {
     echo "poll_method epoll"
-    echo "sip_listen 0.0.0.0:5060"
+    echo "sip_listen $(lab_host "$4"):5060"
+    [[ $4 != *:* ]] || echo "net_prefer_ipv6 yes"
     echo "call_local_timeout 120"
     echo "audio_source aufile,$5"
     echo "audio_player aubridge,nul"
@@ -51,16 +59,18 @@ lab_phone() { # DIR NAME NUMBER ADDRESS WAV CODEC PARAMS TRANSPORT: writes a bar
     echo "module_app menu.so"
     echo "module_app ctrl_tcp.so"
   } >"$1/config"
-  echo "\"$2\" <sip:$3@$4;transport=$8>;regint=0;answermode=auto;audio_codecs=$6$7" >"$1/accounts"
+  echo "\"$2\" <sip:$3@$(lab_host "$4");transport=$8>;regint=0;answermode=auto;audio_codecs=$6$7" >"$1/accounts"
 }
 
-# One command to the caller's phone through its control port, e.g. `hold`.
-lab_press() { # COMMAND [PARAMS]
-  lab_in a timeout 5 python3 "$here/lib/press.py" "$@" || die "the caller's phone does not take \`$1\`"
+# One command to the phone of HOST through its control port, e.g. `hold`.
+lab_press() { # HOST COMMAND [PARAMS]
+  local host=$1
+  shift
+  lab_in "$host" timeout 5 python3 "$here/lib/press.py" "$@" || die "the phone of $host does not take \`$1\`"
 }
 
 lab_call() { # CODEC OUT SECONDS [TRANSPORT] [options] [-- CMD…]
-  local codec=$1 out=$2 seconds=$3 transport=udp hangup=caller hold=() dtmf='' account='' speech=()
+  local codec=$1 out=$2 seconds=$3 transport=udp hangup=caller hold=() dtmf='' account='' speech=() transfer='' net=10.99.0. third=''
   shift 3
   while (($#)); do
     case $1 in
@@ -69,6 +79,8 @@ lab_call() { # CODEC OUT SECONDS [TRANSPORT] [options] [-- CMD…]
       --hold) hold=("$2" "$3") && shift 3 ;;
       --dtmf) dtmf=$2 && shift 2 ;;
       --account) account=$2 && shift 2 ;;
+      --transfer) transfer=$2 && shift 2 ;;
+      --ipv6) net=fd99:: && shift ;;
       --speech) speech=("$2" "$3") && shift 3 ;;
       --) shift && break ;;
       *) usage ;;
@@ -84,9 +96,15 @@ lab_call() { # CODEC OUT SECONDS [TRANSPORT] [options] [-- CMD…]
     lab_speech en+f3 "$LAB_CALLER_TEXT" "$((seconds + 10))" "$work/caller.wav"
     lab_speech en "$LAB_CALLEE_TEXT" "$((seconds + 10))" "$work/callee.wav"
   fi
-  lab_phone "$work/a" Anna 4820001001 10.99.0.1 "$work/caller.wav" "$codec" "$account" "$transport"
-  lab_phone "$work/b" Bert 4830002002 10.99.0.2 "$work/callee.wav" "$codec" "$account" "$transport"
+  lab_phone "$work/a" Anna 4820001001 "${net}1" "$work/caller.wav" "$codec" "$account" "$transport"
+  lab_phone "$work/b" Bert 4830002002 "${net}2" "$work/callee.wav" "$codec" "$account" "$transport"
   lab_record "$out" "$@"
+  if [[ -n $transfer ]]; then
+    lab_speech en+m3 "$LAB_THIRD_TEXT" "$((seconds + 10))" "$work/third.wav"
+    lab_phone "$work/c" Cora 4840003003 "${net}3" "$work/third.wav" "$codec" "$account" "$transport"
+    lab_in c timeout "$((seconds + 13))" baresip -f "$work/c" -t "$((seconds + 8))" </dev/null >"$work/c.log" 2>&1 & third=$!
+    LAB_PIDS+=("$third")
+  fi
   # Who hangs up is whose phone leaves first: -t ends a phone, and its calls with BYE.
   caller_ends=$seconds callee_ends=$((seconds + 8))
   [[ $hangup == callee ]] && caller_ends=$((seconds + 8)) callee_ends=$((seconds + 2))
@@ -95,18 +113,22 @@ lab_call() { # CODEC OUT SECONDS [TRANSPORT] [options] [-- CMD…]
   LAB_PIDS+=("$callee")
   sleep 2
   lab_in a timeout "$((caller_ends + 5))" baresip -f "$work/a" -t "$caller_ends" \
-    -e "/dial sip:4830002002@10.99.0.2" </dev/null >"$work/a.log" 2>&1 & caller=$!
+    -e "/dial sip:4830002002@$(lab_host "${net}2")" </dev/null >"$work/a.log" 2>&1 & caller=$!
   LAB_PIDS+=("$caller")
   local second=0
   if [[ -n $dtmf ]]; then
     sleep 2 && second=2
-    lab_press sndcode "$dtmf"
+    lab_press a sndcode "$dtmf"
   fi
   if ((${#hold[@]})); then
     sleep "$((hold[0] - second))"
-    lab_press hold
+    lab_press a hold
     sleep "${hold[1]}"
-    lab_press resume
+    lab_press a resume
+  fi
+  if [[ -n $transfer ]]; then
+    sleep "$((transfer - second))"
+    lab_press b transfer "sip:4840003003@$(lab_host "${net}3")"
   fi
   if [[ $hangup == callee ]]; then
     wait "$callee" || true
@@ -116,6 +138,10 @@ lab_call() { # CODEC OUT SECONDS [TRANSPORT] [options] [-- CMD…]
     wait "$caller" || true
     kill "$callee" 2>/dev/null || true
     wait "$callee" || true
+  fi
+  if [[ -n $third ]]; then
+    kill "$third" 2>/dev/null || true
+    wait "$third" || true
   fi
   lab_stop_record || status=$?
   grep -aq 'Call established' "$work/a.log" || {
