@@ -97,6 +97,14 @@ def by_hand():
         "0000000300000007000000010000006300000028 0000000540400000 07000008000000020a148004007803e80032001e"
         "f1c92810587f297f3000003c007800c8 c8000000"))
     seed("rtcp_packet", "bye", bytes.fromhex("80c90001deadbeef81cb0001deadbeef"))
+    # AMR 12.2 octet-aligned, AMR-WB 6.60 bandwidth-efficient, a silence frame; two frames of Speex.
+    seed("codec_amr", "octet-aligned", b"\xf0\x3c" + bytes(range(31)))
+    seed("codec_amr", "dense", b"\xf0\x5a" + bytes(range(16)))
+    seed("codec_amr", "silence", b"\xf0\xc4\x44" + bytes(5) + bytes(6))
+    seed("codec_speech", "g729-and-silence", b"\x0c" + bytes(range(10)) + b"\x12\x34")
+    seed("codec_speech", "gsm", b"\x21\xd9" + bytes(range(40, 72)) + b"\xd5" + bytes(range(32)))
+    seed("codec_speech", "ilbc", b"\x26" + bytes(range(7, 83)))
+    seed("codec_speech", "speex", b"\x3c\x1d" + bytes(range(100, 158)) + b"\x7f")
     seed("codec_opus_packet", "silk-20ms", b"\x08\x0b\xe4\xc1\x36\xec\xc5\x80")
     seed("codec_opus_packet", "celt-code3-vbr", bytes.fromhex("ff820301020304050607"))
     seed("codec_opus_packet", "dtx", b"\x08")

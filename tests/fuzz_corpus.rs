@@ -11,11 +11,13 @@ use std::path::PathBuf;
 
 type Body = fn(&[u8]);
 
-const BODIES: [(&str, Body); 13] = [
+const BODIES: [(&str, Body); 15] = [
     ("capture_block", |data| callspan::capture::fuzz::block(data)),
     ("capture_files", |data| callspan::capture::fuzz::files(data)),
+    ("codec_amr", |data| callspan::codec::fuzz::amr_payload(data)),
     ("codec_decoders", |data| callspan::codec::fuzz::decoders(data)),
     ("codec_opus_packet", |data| callspan::codec::fuzz::opus_packet(data)),
+    ("codec_speech", |data| callspan::codec::fuzz::speech(data)),
     ("net_decap", |data| callspan::net::fuzz::decap(data)),
     ("net_tcp", |data| callspan::net::fuzz::tcp(data)),
     ("rtcp_packet", |data| callspan::rtp::fuzz::rtcp(data)),

@@ -412,14 +412,14 @@ fn media_before_the_answer_is_measured_and_not_recorded_unless_asked_for() {
 #[test]
 fn what_cannot_be_decoded_is_kept_as_it_came_and_said() {
     let mut phone = Phone::new(Channel::Caller);
-    phone.payload_type = 18;
+    phone.payload_type = 15;
     let sent = phone.talks(0, 2_000, |_| Some(1.0));
     let (recorded, report) = Call::new(sent, 2_000.0).recorded(settings(), Visits::Each(250));
     assert_eq!((recorded.slots.len(), recorded.raw), (0, 101), "100 packets and the plan");
     assert_eq!(report.gaps.len(), 1);
     assert_eq!(report.gaps[0].reason.label(), "undecodable");
-    assert_eq!(report.streams[0].codec, "G729");
-    assert_eq!(report.notes, ["caller: raw RTP kept: it cannot be decoded (G729)"]);
+    assert_eq!(report.streams[0].codec, "G728");
+    assert_eq!(report.notes, ["caller: raw RTP kept: it cannot be decoded (G728)"]);
 }
 
 #[test]

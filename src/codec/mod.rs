@@ -1,22 +1,29 @@
 //! Codecs and containers: what turns payloads into samples, and samples into files.
 //!
-//! Purpose: decoders of the telephone codecs, the Opus encoder, Ogg Opus and WAV writers, resampling.
+//! Purpose: decoders of the telephone codecs (by libavcodec where long), the Opus encoder, Ogg Opus and
+//! WAV writers, resampling.
 //! Invariants: a decoder never panics and never writes past what it reports; buffers are the caller's.
 //! Non-goals: which codec a stream uses (see `sip` and `media`), and loss concealment.
 //! Sources: ITU-T G.711, G.722; RFC 3389, RFC 3551, RFC 6716, RFC 7845.
 
+pub mod amr;
+pub mod avcodec;
+mod bits;
 pub mod comfort_noise;
 pub mod dtmf_tones;
 pub mod error;
 pub mod fuzz;
 pub mod g711;
 pub mod g722;
+pub mod g726;
 pub mod l16;
 pub mod ogg;
 pub mod opus;
 pub mod opus_packet;
 pub mod resample;
 pub mod sample;
+pub mod speech;
+pub mod speex;
 pub mod tone_bank;
 pub mod wav;
 
@@ -29,4 +36,5 @@ pub use opus_packet::{
     OpusBandwidth, OpusMode, OpusPacketInfo, is_dtx, packet_info, self_delimited,
 };
 pub use resample::interpolate;
+pub use speech::{SpeechCodec, SpeechDecoder};
 pub use wav::WavWriter;

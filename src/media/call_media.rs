@@ -6,7 +6,7 @@
 //! Non-goals: queues and threads (see `work`).
 //! Sources: RFC 3264 §8.4 (hold), RFC 3550 §8.2 (SSRC changes), the design's "Traps of the timeline".
 
-use super::decoder::{Meaning, meaning};
+use super::decoder::{Meaning, meaning, why_unread};
 use super::digits::DigitLog;
 use super::evidence::Evidence;
 use super::far_end::FarEnd;
@@ -291,7 +291,7 @@ impl CallMedia {
         let encrypted = sending.protection == Protection::Encrypted;
         let clock_hz = format.as_ref().map_or(8_000, |format| format.clock_hz);
         let found = format.as_ref().map_or(Meaning::Undecodable, meaning);
-        let is_audio = matches!(found, Meaning::Audio(_) | Meaning::Undecodable);
+        let is_audio = !matches!(found, Meaning::Events | Meaning::ComfortNoise);
         let index = self.stream(entry, &view, clock_hz);
         let Some(stream) = self.streams.get_mut(index) else { return };
         if is_audio && stream.codec.is_empty() {
@@ -313,14 +313,15 @@ impl CallMedia {
             Store::Raw => self.keep_raw(entry, sink),
             Store::Opus => {
                 let unread = if encrypted {
-                    Some(GapReason::Encrypted)
-                } else if found == Meaning::Undecodable {
-                    Some(GapReason::Undecodable)
+                    Some((GapReason::Encrypted, "is encrypted (SRTP)".to_owned()))
+                } else if matches!(found, Meaning::Undecodable | Meaning::NoDecoder) {
+                    let codec = self.streams.get(index).map_or("", |stream| stream.codec.as_str());
+                    Some((GapReason::Undecodable, why_unread(found, codec)))
                 } else {
                     None
                 };
-                if let Some(reason) = unread {
-                    self.keep_unread(entry, index, start, reason, sink);
+                if let Some((reason, why)) = unread {
+                    self.keep_unread(entry, index, (start, reason, &why), sink);
                 }
                 let content = match found {
                     Meaning::Audio(codec) if !encrypted => Content::Audio(codec),
@@ -407,8 +408,7 @@ impl CallMedia {
         &mut self,
         entry: &PacketEntry<'_>,
         index: usize,
-        start: PacketTime,
-        reason: GapReason,
+        (start, reason, why): (PacketTime, GapReason, &str),
         sink: &mut dyn MediaSink,
     ) {
         let Some(stream) = self.streams.get_mut(index) else { return };
@@ -418,13 +418,8 @@ impl CallMedia {
         let from_ns = if near { stream.unread_until_ns } else { at_ns };
         let to_ns = at_ns.saturating_add(packet_ns).max(from_ns);
         stream.unread_until_ns = to_ns;
-        let codec = stream.codec.clone();
         let channel = entry.channel;
         self.gaps.note(Gap { channel, from_ns, to_ns, reason });
-        let why = match reason {
-            GapReason::Encrypted => "is encrypted (SRTP)".to_owned(),
-            _ => format!("cannot be decoded ({codec})"),
-        };
         let text = format!("{}: raw RTP kept: it {why}", channel.label());
         if self.note(&text) {
             keep_control(entry.time, &Control::Plan(self.plan.clone()), sink);

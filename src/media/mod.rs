@@ -14,6 +14,7 @@ mod evidence;
 mod far_end;
 mod gaps;
 mod holds;
+mod noise;
 mod notes;
 mod placement;
 mod report;
@@ -26,6 +27,7 @@ mod track;
 mod voice;
 
 pub use call_media::CallMedia;
+pub use decoder::{Codec, Decoder, Meaning, meaning};
 pub use far_end::FarEndReport;
 pub use gaps::{Gap, GapReason};
 pub use report::{DigitReport, DigitSource, MediaReport, Recorded, StreamReport};

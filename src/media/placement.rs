@@ -22,11 +22,12 @@
 use super::anchor::Anchor;
 use super::decoder::{Codec, Decoder};
 use super::gaps::{Gap, GapLog, GapReason};
+use super::noise::NoiseSpans;
 use super::stretch::Stretcher;
 use super::track::{SLOT_MS, Track};
 use crate::base::time::{NS_PER_MS, NS_PER_S};
 use crate::base::{Channel, PacketTime};
-use crate::codec::packet_info;
+use crate::codec::{ComfortNoise, packet_info};
 use crate::rtp::extended_seq::ExtendedSeq;
 
 /// A first packet waits this long for others, to know which was delayed least.
@@ -96,35 +97,9 @@ pub struct Surface<'a> {
     /// Encoder delay that every kept Opus packet must share, in ns.
     pub pre_skip_ns: i64,
     /// Comfort noise to be made from a moment on: level and from where.
-    pub noise: &'a mut NoiseSpan,
+    pub noise: &'a mut NoiseSpans,
     /// The highest rate that the track may take.
     pub rate_hz_max: u32,
-}
-
-/// Comfort noise that fills what no packet fills.
-#[derive(Clone, Debug, Default)]
-pub struct NoiseSpan {
-    /// RFC 3389 payload; empty: no noise.
-    pub payload: Vec<u8>,
-    /// Where it begins, in ns from the recording's start.
-    pub from_ns: i64,
-    /// Where sound goes on.
-    pub until_ns: i64,
-}
-
-impl NoiseSpan {
-    fn begin(&mut self, payload: &[u8], from_ns: i64) {
-        if self.payload.is_empty() || self.until_ns != i64::MAX {
-            self.from_ns = from_ns;
-        }
-        self.until_ns = i64::MAX;
-        self.payload.clear();
-        self.payload.extend_from_slice(payload);
-    }
-
-    fn end(&mut self, at_ns: i64) {
-        self.until_ns = self.until_ns.min(at_ns);
-    }
 }
 
 /// Places one stream's packets.
@@ -242,8 +217,23 @@ impl Placer {
             // What was to follow is not what follows: no loss is told from a jump's distance.
             self.next = self.next.map(|(sequence, _)| (sequence, i64::MIN));
             self.last_grid = None;
+            self.prepare();
         }
         self.release(surface)
+    }
+
+    /// Lets the decoder listen to what it will be given.
+    fn prepare(&mut self) {
+        let codec = self.doubted.iter().find_map(|(_, held)| match held.content {
+            Content::Audio(codec) => Some(codec),
+            _ => None,
+        });
+        let Some(codec) = codec else { return };
+        self.select(codec);
+        let same = self.doubted.iter().filter(|(_, held)| held.content == Content::Audio(codec));
+        if let Some(decoder) = &mut self.decoder {
+            decoder.prepare(same.map(|(_, held)| held.payload.as_slice()));
+        }
     }
 
     fn release(&mut self, surface: &mut Surface<'_>) -> u64 {
@@ -264,7 +254,9 @@ impl Placer {
             Content::Other => 0,
             Content::ComfortNoise => {
                 self.flush(surface);
-                surface.noise.begin(&held.payload, from_ns);
+                if let Some(noise) = ComfortNoise::parse(&held.payload) {
+                    surface.noise.begin(noise, from_ns);
+                }
                 self.next = Some((sequence.next(), i64::MIN));
                 0
             }
@@ -319,6 +311,10 @@ impl Placer {
             return 0;
         }
         let ticks = len_i64(&self.pcm) * i64::from(held.clock_hz) / i64::from(rate_hz);
+        let silence = decoder.silence().and_then(|level| ComfortNoise::parse(&[level]));
+        if let Some(noise) = silence {
+            surface.noise.begin(noise, from_ns.saturating_add(ticks_to_ns(ticks, held.clock_hz)));
+        }
         let contiguous = self.next == Some((sequence, held.timestamp));
         let after = self.ticks_after_last(held);
         self.next = Some((sequence.next(), held.timestamp.saturating_add(ticks)));

@@ -6,7 +6,7 @@
 //! Sources: RFC 6716 §2.1.4 (20 ms).
 
 use super::digits::DigitLog;
-use super::placement::NoiseSpan;
+use super::noise::NoiseSpans;
 use super::tones::SideTones;
 use super::track::{SLOT_MS, Track};
 use super::voice::{Voice, VoiceSettings};
@@ -21,7 +21,7 @@ pub struct Side {
     /// Its encoder.
     voice: Voice,
     /// Comfort noise that was asked for.
-    pub noise: NoiseSpan,
+    pub noise: NoiseSpans,
     /// The stream that is heard, by its place in the call.
     pub heard: Option<usize>,
     tones: SideTones,
@@ -34,7 +34,7 @@ impl Side {
         Self {
             track: Track::new(8_000),
             voice: Voice::new(settings),
-            noise: NoiseSpan::default(),
+            noise: NoiseSpans::default(),
             heard: None,
             tones: SideTones::default(),
         }
@@ -55,6 +55,7 @@ impl Side {
         self.tones.slot(slot, &taken.pcm, rate_hz, |heard| digits.tone(channel, start, heard));
         let slot_from_ns = i64::from(slot) * SLOT_MS * NS_PER_MS;
         self.voice.encode(taken, rate_hz, slot_from_ns, &self.noise, out);
+        self.noise.forget(slot_from_ns);
     }
 
     /// The recording is over: notes the key that is held in its last slot.

@@ -6,12 +6,10 @@
 //! Non-goals: framing two channels into one Ogg packet (see `codec::ogg`).
 //! Sources: RFC 6716 §2.1 (bit rates, bandwidths), RFC 7587 §3.1.1 (rates for speech).
 
-use super::placement::NoiseSpan;
+use super::noise::NoiseSpans;
 use super::track::{SLOT_MS, Slot};
 use crate::base::time::NS_PER_MS;
-use crate::codec::{
-    ComfortNoise, EncoderSettings, NoiseGenerator, OpusVoiceEncoder, silence_packet,
-};
+use crate::codec::{EncoderSettings, NoiseGenerator, OpusVoiceEncoder, silence_packet};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -48,7 +46,6 @@ pub struct Voice {
     silence: Option<(u32, Arc<[u8]>)>,
     /// Silent slots in a row; beyond `HANGOVER_SLOTS` the encoder rests.
     silent_slots: u32,
-    noise: Option<(Vec<u8>, ComfortNoise)>,
     generator: NoiseGenerator,
 }
 
@@ -67,7 +64,6 @@ impl Voice {
             encoder: None,
             silence: None,
             silent_slots: u32::MAX,
-            noise: None,
             generator: NoiseGenerator::new(NOISE_SEED),
         }
     }
@@ -79,7 +75,7 @@ impl Voice {
         mut slot: Slot,
         rate_hz: u32,
         slot_from_ns: i64,
-        noise: &NoiseSpan,
+        noise: &NoiseSpans,
         out: &mut Vec<u8>,
     ) {
         if let Some(packet) = slot.packet {
@@ -102,28 +98,21 @@ impl Voice {
         }
     }
 
-    fn fill_noise(&mut self, slot: &mut Slot, rate_hz: u32, slot_from_ns: i64, noise: &NoiseSpan) {
+    fn fill_noise(&mut self, slot: &mut Slot, rate_hz: u32, slot_from_ns: i64, noise: &NoiseSpans) {
         let to_ns = slot_from_ns.saturating_add(SLOT_MS * NS_PER_MS);
-        if noise.payload.is_empty() || noise.from_ns >= to_ns || noise.until_ns <= slot_from_ns {
-            return;
-        }
-        let known = self.noise.as_ref().is_some_and(|(payload, _)| *payload == noise.payload);
-        if !known {
-            self.noise =
-                ComfortNoise::parse(&noise.payload).map(|made| (noise.payload.clone(), made));
-        }
-        let Some((_, parameters)) = &self.noise else { return };
-        let len = (rate_hz / super::track::SLOTS_PER_S) as usize;
-        let mut made = vec![0; len];
-        self.generator.fill(parameters, &mut made);
-        slot.pcm.resize(len, 0);
-        let (from, to) = slot.written;
-        let ns_per_sample = SLOT_MS * NS_PER_MS / i64::try_from(len.max(1)).unwrap_or(1);
-        for (index, (sample, noisy)) in slot.pcm.iter_mut().zip(made).enumerate() {
-            let at_ns = slot_from_ns + i64::try_from(index).unwrap_or(0) * ns_per_sample;
-            let in_span = at_ns >= noise.from_ns && at_ns < noise.until_ns;
-            if in_span && (index < from || index >= to) {
-                *sample = noisy;
+        for span in noise.within(slot_from_ns, to_ns) {
+            let len = (rate_hz / super::track::SLOTS_PER_S) as usize;
+            let mut made = vec![0; len];
+            self.generator.fill(&span.noise, &mut made);
+            slot.pcm.resize(len, 0);
+            let (from, to) = slot.written;
+            let ns_per_sample = SLOT_MS * NS_PER_MS / i64::try_from(len.max(1)).unwrap_or(1);
+            for (index, (sample, noisy)) in slot.pcm.iter_mut().zip(made).enumerate() {
+                let at_ns = slot_from_ns + i64::try_from(index).unwrap_or(0) * ns_per_sample;
+                let in_span = at_ns >= span.from_ns && at_ns < span.until_ns;
+                if in_span && (index < from || index >= to) {
+                    *sample = noisy;
+                }
             }
         }
     }

@@ -31,6 +31,8 @@ impl MediaFormat {
     pub fn from_static(payload_type: u8) -> Option<Self> {
         let (encoding, clock_hz, channels) = match payload_type {
             0 => ("PCMU", 8_000, 1),
+            // G.721 of RFC 1890; the same code at the same rate.
+            2 => ("G726-32", 8_000, 1),
             3 => ("GSM", 8_000, 1),
             4 => ("G723", 8_000, 1),
             8 => ("PCMA", 8_000, 1),
