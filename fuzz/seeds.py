@@ -7,7 +7,9 @@ Standard library only. What a fuzzer found later stands beside these under a nam
 import gzip
 import pathlib
 import struct
+import subprocess
 import sys
+import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "lab"))
@@ -121,7 +123,26 @@ def by_hand():
     seed("capture_files", "one.pcapng", section + interface + packet)
 
 
+def tls_stream(name, version, suite):
+    """A connection of OpenSSL's, made anew only when its seed is missing: its randoms differ each time."""
+    if (HERE / "corpus" / "tls_stream" / name).exists():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        script = HERE.parent / "tests" / "lab" / "tls_pair.py"
+        subprocess.run([sys.executable, script, folder, version, suite, "short"], check=True)
+        log, wire = (pathlib.Path(folder, part).read_bytes() for part in ("keys.log", "wire"))
+    data, at = struct.pack("!H", len(log)) + log, 0
+    while at < len(wire):
+        side, length = struct.unpack_from("!BI", wire, at)
+        data += struct.pack("!BH", side, length) + wire[at + 5:at + 5 + length]
+        at += 5 + length
+    seed("tls_stream", name, data)
+
+
 def secrets():
+    tls_stream("gcm-1.2", "1.2", "ECDHE-ECDSA-AES128-GCM-SHA256")
+    tls_stream("cbc-1.2", "1.2", "ECDHE-ECDSA-AES128-SHA256")
+    tls_stream("chacha-1.3", "1.3", "TLS_CHACHA20_POLY1305_SHA256")
     log = b"# made by hand\n" + b"CLIENT_RANDOM " + b"ab" * 32 + b" " + b"cd" * 48 + b"\nRSA " + b"01" * 8 + b" " + b"02" * 48 + b"\n"
     labels = (b"CLIENT_HANDSHAKE_TRAFFIC_SECRET", b"SERVER_HANDSHAKE_TRAFFIC_SECRET", b"CLIENT_TRAFFIC_SECRET_0", b"SERVER_TRAFFIC_SECRET_1", b"EXPORTER_SECRET")
     log += b"".join(label + b" " + b"3c" * 32 + b" " + b"4d" * 32 + b"\r\n" for label in labels)

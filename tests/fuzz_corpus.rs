@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 type Body = fn(&[u8]);
 
-const BODIES: [(&str, Body); 15] = [
+const BODIES: [(&str, Body); 16] = [
     ("capture_block", |data| callspan::capture::fuzz::block(data)),
     ("capture_files", |data| callspan::capture::fuzz::files(data)),
     ("codec_amr", |data| callspan::codec::fuzz::amr_payload(data)),
@@ -27,6 +27,7 @@ const BODIES: [(&str, Body); 15] = [
     ("sip_message", |data| callspan::sip::fuzz::message(data)),
     ("sip_sdp", |data| callspan::sip::fuzz::sdp(data)),
     ("tls_key_log", |data| callspan::tls::fuzz::key_log(data)),
+    ("tls_stream", |data| callspan::tls::fuzz::stream(data)),
 ];
 
 fn fuzz_folder() -> PathBuf {

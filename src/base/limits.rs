@@ -63,6 +63,21 @@ pub const KEY_LOG_LINE_BYTES_MAX: usize = 512;
 /// Bytes of one secret in a key log; a longer one is malformed (SHA-384 makes 48).
 pub const KEY_LOG_SECRET_BYTES_MAX: usize = 64;
 
+/// Bytes of one TLS handshake message; a longer one is passed over (certificate chains have a few kB).
+pub const TLS_MESSAGE_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of one TLS connection that wait for its secrets; beyond it they are dropped (`tls_without_key`).
+pub const TLS_WAITING_BYTES_MAX: usize = 256 << 10;
+
+/// What waits for TLS secrets longer than this is dropped: key logs come seconds late, not minutes.
+pub const TLS_WAITING_MS_MAX: i64 = 60_000;
+
+/// Sequence numbers tried for a TLS record behind a loss; more lost records than that end the direction.
+pub const TLS_RESYNC_TRIES: u64 = 32;
+
+/// TLS records in a row that do not open, places where a record might begin included; then the direction is given up.
+pub const TLS_FAILED_RECORDS_MAX: u32 = 32;
+
 /// MPLS labels of one frame; more than eight are an unsupported link.
 pub const MPLS_LABELS_MAX: usize = 8;
 

@@ -3,9 +3,12 @@
 //! Purpose: statements about any bytes; they panic when one does not hold.
 //! Invariants: none of its own.
 //! Non-goals: producing inputs (see `fuzz/`).
-//! Sources: RFC 9850.
+//! Sources: RFC 9850; RFC 5246 and RFC 8446.
 
 use super::key_log::{KeyLog, KeyLogParser};
+use super::{Arrival, Side, TlsConnection, TlsKeys};
+use crate::base::limits::TLS_WAITING_BYTES_MAX;
+use crate::base::{PacketTime, Reader};
 
 /// What a key log says does not depend on where reading it was interrupted.
 ///
@@ -28,6 +31,50 @@ pub fn key_log(data: &[u8]) {
     assert!(whole.secrets + whole.ignored + whole.malformed <= lines);
 }
 
+/// What is said in a connection is never more than what was sent, waits bounded, and does not depend on how TCP cut it.
+///
+/// `data`: `u16` length, a key log, then pieces: `u8` (1 server, 2 after a gap), `u16` length, bytes.
+///
+/// # Panics
+/// When it does not hold: a bug.
+pub fn stream(data: &[u8]) {
+    let mut reader = Reader::new(data);
+    let length = reader.u16_be().map_or(0, usize::from);
+    let (keys, mut parser) = (TlsKeys::default(), KeyLogParser::new());
+    parser.push(reader.take(length).unwrap_or_default(), &keys.log);
+    parser.finish(&keys.log);
+    let whole = said(&keys, reader, usize::MAX);
+    for step in [1, 100] {
+        assert_eq!(whole, said(&keys, reader, step));
+    }
+}
+
+/// What each side said, with the places of gaps.
+fn said(keys: &TlsKeys, mut reader: Reader<'_>, step: usize) -> [(Vec<u8>, Vec<usize>); 2] {
+    let (mut connection, mut heard) =
+        (TlsConnection::new(), <[(Vec<u8>, Vec<usize>); 2]>::default());
+    let (mut fed, now) = (0, PacketTime::from_ms(0));
+    while let (Some(how), Some(length)) = (reader.u8(), reader.u16_be()) {
+        let Some(bytes) = reader.take(usize::from(length)) else { break };
+        let side = if how & 1 == 1 { Side::Server } else { Side::Client };
+        let mut arrival = if how & 2 == 2 { Arrival::AfterGap } else { Arrival::Contiguous };
+        for piece in bytes.chunks(step) {
+            connection.feed(side, (piece, arrival), now, keys, |side, bytes, arrival| {
+                let (all, gaps) = &mut heard[usize::from(side == Side::Server)];
+                if arrival == Arrival::AfterGap {
+                    gaps.push(all.len());
+                }
+                all.extend_from_slice(bytes);
+            });
+            arrival = Arrival::Contiguous;
+        }
+        fed += bytes.len();
+        assert!(connection.held_bytes() <= 2 * (TLS_WAITING_BYTES_MAX + 20_000));
+    }
+    assert!(heard.iter().map(|(all, _)| all.len()).sum::<usize>() <= fed);
+    heard
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +89,7 @@ mod tests {
         for round in 0..2_000usize {
             let data: Vec<u8> = (0..round % 600).map(|_| next()).collect();
             key_log(&data);
+            stream(&data);
         }
     }
 }
