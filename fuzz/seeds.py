@@ -139,6 +139,19 @@ def tls_stream(name, version, suite):
     seed("tls_stream", name, data)
 
 
+def streams():
+    """Directions of the bundled capture as tests/lab/rewrap.py carries them."""
+    with tempfile.TemporaryDirectory() as folder:
+        for how, target in (("ws", "sip_websocket"), ("ws-deflate", "sip_websocket"), ("hep", "net_hep")):
+            path = pathlib.Path(folder, how)
+            subprocess.run([sys.executable, HERE.parent / "tests" / "lab" / "rewrap.py", CAPTURES / "two-phones-g722-hold.pcap", path, how],
+                           check=True)
+            for side, name in ((b"\x0a\x63\x00\x01", "client"), (b"\x0a\x63\x00\x02", "server")):
+                sent = b"".join(tcp_payload(frame) for frame in frames(path) if frame[26:30] == side)
+                if sent:
+                    seed(target, f"{how}-{name}", sent[:3000])
+
+
 def secrets():
     tls_stream("gcm-1.2", "1.2", "ECDHE-ECDSA-AES128-GCM-SHA256")
     tls_stream("cbc-1.2", "1.2", "ECDHE-ECDSA-AES128-SHA256")
@@ -153,3 +166,4 @@ def secrets():
 from_phones()
 by_hand()
 secrets()
+streams()

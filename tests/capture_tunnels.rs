@@ -43,7 +43,11 @@ fn behind(head: &[u8], body: &[u8]) -> Vec<u8> {
 }
 
 /// Each takes a whole Ethernet frame that carries IPv4.
-const WRAPS: [(&str, Wrap); 16] = [
+const WRAPS: [(&str, Wrap); 17] = [
+    ("llc/snap", |frame| {
+        let length = u16::try_from(8 + frame.len() - 14).expect("short");
+        announced(length, &[&[0xaa, 0xaa, 3, 0, 0, 0, 8, 0][..], &frame[14..]].concat())
+    }),
     ("mpls", |frame| announced(0x8847, &behind(&[0, 1, 0, 64, 0, 2, 1, 64], &frame[14..]))),
     ("pseudowire", |frame| announced(0x8847, &behind(&[0, 2, 1, 64, 0, 0, 0, 0], frame))),
     ("pppoe", |frame| announced(0x8864, &behind(&[0x11, 0, 0, 1, 0, 0, 0, 0x21], &frame[14..]))),

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 type Body = fn(&[u8]);
 
-const BODIES: [(&str, Body); 16] = [
+const BODIES: [(&str, Body); 18] = [
     ("capture_block", |data| callspan::capture::fuzz::block(data)),
     ("capture_files", |data| callspan::capture::fuzz::files(data)),
     ("codec_amr", |data| callspan::codec::fuzz::amr_payload(data)),
@@ -19,6 +19,7 @@ const BODIES: [(&str, Body); 16] = [
     ("codec_opus_packet", |data| callspan::codec::fuzz::opus_packet(data)),
     ("codec_speech", |data| callspan::codec::fuzz::speech(data)),
     ("net_decap", |data| callspan::net::fuzz::decap(data)),
+    ("net_hep", |data| callspan::net::fuzz::hep(data)),
     ("net_tcp", |data| callspan::net::fuzz::tcp(data)),
     ("rtcp_packet", |data| callspan::rtp::fuzz::rtcp(data)),
     ("rtp_packet", |data| callspan::rtp::fuzz::rtp(data)),
@@ -26,6 +27,7 @@ const BODIES: [(&str, Body); 16] = [
     ("sip_framing", |data| callspan::sip::fuzz::framing(data)),
     ("sip_message", |data| callspan::sip::fuzz::message(data)),
     ("sip_sdp", |data| callspan::sip::fuzz::sdp(data)),
+    ("sip_websocket", |data| callspan::sip::fuzz::websocket(data)),
     ("tls_key_log", |data| callspan::tls::fuzz::key_log(data)),
     ("tls_stream", |data| callspan::tls::fuzz::stream(data)),
 ];

@@ -207,6 +207,8 @@ pub fn run_options(archive: &Path, store: Store) -> RunOptions {
         band: Band::Auto,
         legs: Legs::One,
         join_header: None,
+        tls_keylog: None,
+        tls_key: None,
         metrics: None,
         log_format: LogFormat::default(),
         json: OutputFormat::JsonLines,

@@ -7,11 +7,13 @@
 //! Sources: sd_notify(3).
 
 use super::engine::{Engine, FrontsReport, UNCLAIMED_SHOWN};
+use super::key_log::{KeyLogFile, tls_keys};
 use super::watch::serve_metrics;
 use crate::base::{FrameSource, OutcomeCounts, PacketTime, Polled, RingIndex};
 use crate::capture::{CaptureError, ErrorClass, FanoutGroup, RingOptions, RingSource};
 use crate::cli::{Exit, RunError, RunOptions, RunReport};
 use crate::ops::notify;
+use crate::tls::KeyLog;
 use crate::work::front::Front;
 use crate::work::pool::Overload;
 use crate::work::ports::{CorrelatorLoop, Link, QueuedPort};
@@ -44,6 +46,10 @@ struct FrontEnd {
 pub fn capture(interfaces: &[String], options: &RunOptions) -> Result<RunReport, RunError> {
     let stop = stop_on_signals()?;
     let (sources, names) = open_rings(interfaces, options)?;
+    let log = KeyLog::new();
+    let tls = tls_keys(options, log.clone())?;
+    let mut key_log = options.tls_keylog.clone().map(|path| KeyLogFile::new(path, log));
+    key_log.iter_mut().for_each(KeyLogFile::look);
     let engine = Engine::start(options, sources.len(), Overload::Spill)?;
     let links: Vec<Arc<Link>> = sources.iter().map(|_| Link::new()).collect();
     let metrics = serve_metrics(options, &engine, &names)?;
@@ -51,7 +57,10 @@ pub fn capture(interfaces: &[String], options: &RunOptions) -> Result<RunReport,
     for (number, (source, link)) in sources.into_iter().zip(&links).enumerate() {
         let ring = RingIndex(u8::try_from(number).unwrap_or(u8::MAX));
         let (outbox, stats) = engine.front_parts(ring);
-        let front = Front::new(QueuedPort::new(Arc::clone(link)), outbox, Arc::clone(&stats));
+        let mut front = Front::new(QueuedPort::new(Arc::clone(link)), outbox, Arc::clone(&stats));
+        if let Some(keys) = &tls {
+            front = front.with_tls(keys.clone());
+        }
         let (stop, link) = (Arc::clone(&stop), Arc::clone(link));
         let run = move || run_front(source, front, &stats, &stop, &link);
         threads.push(spawn(format!("callspan-front-{number}"), run)?);
@@ -70,6 +79,7 @@ pub fn capture(interfaces: &[String], options: &RunOptions) -> Result<RunReport,
         && !ended_early(&threads, &correlator)
     {
         std::thread::sleep(LOOK);
+        key_log.iter_mut().for_each(KeyLogFile::look);
         notify::watchdog();
         room = engine.say_room(room);
     }

@@ -7,6 +7,7 @@
 
 mod capture;
 mod engine;
+mod key_log;
 mod recovered;
 mod replay;
 mod resources;

@@ -7,6 +7,7 @@
 //! Sources: none.
 
 use super::engine::{Engine, FrontsReport, UNCLAIMED_SHOWN};
+use super::key_log::{KeyLogFile, tls_keys};
 use super::watch::serve_metrics;
 use crate::base::{FrameOutcome, FrameSource, PacketTime, Polled, RingIndex};
 use crate::capture::{CaptureError, ErrorClass, FileSource};
@@ -27,9 +28,16 @@ pub fn replay(files: &[PathBuf], options: &RunOptions) -> Result<RunReport, RunE
         ..RunError::failed(error)
     };
     let mut source = FileSource::open(files, options.filter.as_deref()).map_err(engine_error)?;
+    if let Some(path) = &options.tls_keylog {
+        KeyLogFile::new(path.clone(), source.key_log().clone()).read_whole()?;
+    }
+    let tls = tls_keys(options, source.key_log().clone())?;
     let engine = Engine::start(options, 1, Overload::Wait)?;
     let (outbox, stats) = engine.front_parts(RingIndex(0));
     let mut front = Front::new(InlinePort::new(engine.signalling()?), outbox, stats);
+    if let Some(keys) = tls {
+        front = front.with_tls(keys);
+    }
     let metrics = serve_metrics(options, &engine, &[])?;
     let bar = progress_bar(options, &source);
     let damage = read(&mut source, &mut front, &engine, &bar);

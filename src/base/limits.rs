@@ -78,6 +78,15 @@ pub const TLS_RESYNC_TRIES: u64 = 32;
 /// TLS records in a row that do not open, places where a record might begin included; then the direction is given up.
 pub const TLS_FAILED_RECORDS_MAX: u32 = 32;
 
+/// TLS connections followed at once for one ring, where TLS is read at all; the least recently used goes.
+pub const TLS_CONNECTIONS_MAX: usize = 4_096;
+
+/// Bytes that wait for TLS secrets over all connections of a ring; what waits longest is dropped.
+pub const TLS_WAITING_ALL_BYTES_MAX: usize = 32 << 20;
+
+/// Connections that wait for TLS secrets are looked at in this interval, or when secrets come.
+pub const TLS_POLL_MS: i64 = 1_000;
+
 /// MPLS labels of one frame; more than eight are an unsupported link.
 pub const MPLS_LABELS_MAX: usize = 8;
 
@@ -92,6 +101,9 @@ pub const IPV6_EXTENSIONS_MAX: usize = 8;
 
 /// Bytes of one SIP message: the largest UDP datagram; over TCP the corpus holds 64 kB bodies.
 pub const SIP_MESSAGE_BYTES_MAX: usize = 128 << 10;
+
+/// Bytes of an HTTP request's or answer's head that may change to WebSocket; with more it is not followed.
+pub const WEBSOCKET_HEAD_BYTES_MAX: usize = 8 << 10;
 
 /// Headers of one SIP message; the rest are ignored, and the message is marked.
 pub const SIP_HEADERS_MAX: usize = 256;
@@ -337,6 +349,9 @@ pub const CAPTURE_INTERFACES_MAX: usize = 65_536;
 /// Bytes of one pcapng interface description that are read; options beyond them are ignored.
 pub const CAPTURE_DESCRIPTION_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes of one pcapng block of TLS secrets that are read; lines beyond them are ignored.
+pub const CAPTURE_SECRETS_BYTES_MAX: usize = 256 << 10;
+
 /// Frames that one poll of capture files hands over at most.
 pub const CAPTURE_BATCH_FRAMES: usize = 1_024;
 
@@ -346,6 +361,7 @@ pub const CAPTURE_ZSTD_WINDOW_LOG_MAX: u32 = 27;
 const _: () = assert!(BLOCK_BYTES > 2 * 2_048, "a block holds several full-size packets");
 const _: () = assert!(FRAGMENT_BYTES_MAX >= 4 * DATAGRAM_BYTES_MAX);
 const _: () = assert!(TCP_PARKED_BYTES_MAX >= 4 * TCP_GAP_BYTES_MAX);
+const _: () = assert!(TLS_WAITING_ALL_BYTES_MAX >= 4 * TLS_WAITING_BYTES_MAX);
 const _: () = assert!(TCP_OPENINGS_PARKED_BYTES_MAX >= 4 * TCP_OPENING_BYTES_MAX);
 const _: () = assert!(SIP_MESSAGE_BYTES_MAX > DATAGRAM_BYTES_MAX);
 const _: () = assert!(BLOCK_AGE_MS_MAX * 2 <= 1_000, "half the commit interval");
@@ -354,3 +370,4 @@ const _: () = assert!(RECORD_BYTES_MAX > BLOCK_BYTES * CALL_QUEUE_BLOCKS);
 const _: () = assert!(COMMIT_BYTES_MAX > RECORD_BYTES_MAX);
 const _: () = assert!(CAPTURE_READ_AHEAD_BYTES >= CAPTURE_FRAME_BYTES_MAX + 4_096);
 const _: () = assert!(CAPTURE_READ_AHEAD_BYTES >= CAPTURE_DESCRIPTION_BYTES_MAX);
+const _: () = assert!(CAPTURE_READ_AHEAD_BYTES >= CAPTURE_SECRETS_BYTES_MAX);

@@ -65,6 +65,8 @@ outcomes! {
     TcpControl = "tcp_control",
     /// SIP over TCP given up: a gap that never filled, or a cap was met.
     TcpDropped = "tcp_dropped",
+    /// TLS whose secrets were not given, or not in time, so that nobody knows what it carries (counted where TLS is read).
+    TlsWithoutKey = "tls_without_key",
     /// SIP that found the correlator's queue full (live only).
     SipQueueFull = "sip_queue_full",
     /// RTP ahead of its SDP that met the orphan buffer's cap.

@@ -24,6 +24,7 @@ use super::record::{ReadFault, Reader, Record};
 use crate::base::{
     Frame, FrameSink, FrameSource, KernelCounts, LinkType, PacketTime, Polled, limits,
 };
+use crate::tls::{KeyLog, KeyLogParser};
 
 /// Frames of capture files.
 pub struct FileSource {
@@ -38,6 +39,8 @@ pub struct FileSource {
     last_time: PacketTime,
     time_steps: u64,
     filtered: u64,
+    /// What secrets blocks of the files said.
+    key_log: KeyLog,
 }
 
 /// Whether a file could be moved on.
@@ -121,6 +124,13 @@ impl FileSource {
         Ok(source)
     }
 
+    /// The TLS secrets that stand in the files (pcapng), as far as they were read; those at a file's beginning are
+    /// there from the start.
+    #[must_use]
+    pub const fn key_log(&self) -> &KeyLog {
+        &self.key_log
+    }
+
     /// How often time stepped back (and was clamped).
     #[must_use]
     pub const fn time_steps(&self) -> u64 {
@@ -159,6 +169,7 @@ impl FileSource {
             last_time: PacketTime::MIN,
             time_steps: 0,
             filtered: 0,
+            key_log: KeyLog::new(),
         }
     }
 
@@ -247,7 +258,12 @@ impl FileSource {
                 at = opened.input.position();
             }
         }
-        match consumed.and_then(|()| opened.reader.next(&mut opened.input)) {
+        let next = consumed.and_then(|()| opened.reader.next(&mut opened.input));
+        let secrets = opened.reader.take_secrets();
+        if !secrets.is_empty() {
+            KeyLogParser::new().push(&secrets, &self.key_log);
+        }
+        match next {
             Ok(Some(record)) => {
                 opened.head = Some(record);
                 self.queue.push(Reverse((record.time, index)));

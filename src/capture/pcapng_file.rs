@@ -1,17 +1,19 @@
 //! pcapng files: blocks in sections, each section with its own byte order and interfaces.
 //!
-//! Purpose: frames of enhanced, simple and obsolete packet blocks; all other blocks are skipped.
+//! Purpose: frames of enhanced, simple and obsolete packet blocks, and TLS key logs of decryption secrets blocks; all
+//! other blocks are skipped.
 //! Invariants: every block moves the reader on by at least 12 bytes; only a block's head and its
 //! frame are ever buffered; a frame whose bytes are there is delivered even when the rest of its
 //! block is cut off.
-//! Non-goals: comments, names, statistics, secrets; the trailing copy of a block's length (the
+//! Non-goals: comments, names, statistics, secrets of other kinds; the trailing copy of a block's length (the
 //! leading one is followed, rounded up to four as other readers do).
-//! Sources: draft-ietf-opsawg-pcapng §4 (blocks), §4.2 (interface options), appendix A (packet block).
+//! Sources: draft-ietf-opsawg-pcapng §4 (blocks), §4.2 (interface options), §4.7 (secrets), appendix A (packet block).
 //!
 //! ```text
 //! block:     type u32, total length u32, body, (padding), total length u32
 //! enhanced:  interface u32, time high u32, time low u32, captured u32, original u32, frame
 //! simple:    original u32, frame                (interface 0, no time)
+//! secrets:   kind u32, length u32, text
 //! obsolete:  interface u16, drops u16, time high u32, time low u32, captured u32, original u32, frame
 //! ```
 
@@ -19,6 +21,7 @@ use super::bytes::{ByteOrder, Fields};
 use super::input::Input;
 use super::record::{ReadFault, Record};
 use crate::base::{LinkType, PacketTime, limits};
+use zeroize::Zeroizing;
 
 /// The section header's type reads the same in both byte orders.
 pub(super) const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
@@ -27,6 +30,9 @@ const INTERFACE_DESCRIPTION: u32 = 1;
 const OBSOLETE_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
+const DECRYPTION_SECRETS: u32 = 10;
+/// `TLSK`: a key log as TLS libraries write it.
+const TLS_KEY_LOG: u32 = 0x544c_534b;
 const OPTION_END: u16 = 0;
 const OPTION_TIME_RESOLUTION: u16 = 9;
 const OPTION_TIME_OFFSET: u16 = 14;
@@ -43,6 +49,8 @@ pub(super) struct PcapngReader {
     interfaces: Vec<Interface>,
     /// For simple packet blocks, which bring no time of their own.
     last_time: PacketTime,
+    /// Key logs since the last call of [`Self::take_secrets`].
+    secrets: Zeroizing<Vec<u8>>,
 }
 
 /// What an interface description block says.
@@ -84,6 +92,7 @@ impl PcapngReader {
                 OBSOLETE_PACKET => return self.obsolete(input, head, order).map(Some),
                 SIMPLE_PACKET => return self.simple(input, head, order).map(Some),
                 INTERFACE_DESCRIPTION => self.describe(input, head, order)?,
+                DECRYPTION_SECRETS => self.secrets(input, head, order)?,
                 _ => {}
             }
             input.skip(head.len_bytes)?;
@@ -126,6 +135,34 @@ impl PcapngReader {
         let interface = Interface::parse(body, order)
             .ok_or(ReadFault::Damaged("an interface description that is too short"))?;
         self.interfaces.push(interface);
+        Ok(())
+    }
+
+    /// The key logs that were passed on the way to the latest frame.
+    pub(super) fn take_secrets(&mut self) -> Zeroizing<Vec<u8>> {
+        std::mem::take(&mut self.secrets)
+    }
+
+    fn secrets(
+        &mut self,
+        input: &mut Input,
+        head: BlockHead,
+        order: ByteOrder,
+    ) -> Result<(), ReadFault> {
+        let whole = usize::try_from(head.len_bytes).unwrap_or(usize::MAX);
+        let wanted = whole.min(limits::CAPTURE_SECRETS_BYTES_MAX);
+        if input.ensure(wanted)? < wanted {
+            return Err(ReadFault::Truncated);
+        }
+        let mut fields = Fields::new(input.window().get(8..wanted).unwrap_or_default(), order);
+        let (kind, length) = (fields.u32(), fields.u32());
+        let length = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+        if kind == Some(TLS_KEY_LOG) {
+            // A block that is longer than what is read of it has lines enough in its first part.
+            let room = wanted.saturating_sub(20);
+            self.secrets.extend_from_slice(fields.take(length.min(room)).unwrap_or_default());
+            self.secrets.push(b'\n');
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 //! Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
 
 use std::io;
+use zeroize::Zeroizing;
 
 use super::input::Input;
 use super::pcap_file::PcapReader;
@@ -51,6 +52,14 @@ pub(super) enum Reader {
 }
 
 impl Reader {
+    /// TLS secrets that stood before the latest frame, as text of a key log.
+    pub(super) fn take_secrets(&mut self) -> Zeroizing<Vec<u8>> {
+        match self {
+            Self::Pcap(_) => Zeroizing::default(),
+            Self::Pcapng(reader) => reader.take_secrets(),
+        }
+    }
+
     /// The next frame, or `None` at the end.
     ///
     /// # Errors

@@ -353,6 +353,12 @@ pub struct RunArgs {
     /// A SIP header whose value is the same in all legs of a conversation, as in X-Call-UUID
     #[arg(long, value_name = "NAME", value_parser = header_name)]
     pub join_header: Option<String>,
+    /// Read TLS with the secrets of this key log (SSLKEYLOGFILE); while capturing it is followed
+    #[arg(long, value_name = "FILE", long_help = TLS_KEYLOG_HELP)]
+    pub tls_keylog: Option<PathBuf>,
+    /// Read TLS with this RSA key of the server (PEM): static-RSA suites of TLS 1.2 only
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// Serve Prometheus metrics on this address, as in 127.0.0.1:9464
     #[arg(long, value_name = "ADDR", value_parser = socket_address)]
     pub metrics: Option<SocketAddr>,
@@ -381,6 +387,9 @@ const BITRATE_HELP: &str = "Bits a second of one channel: a number from 6000 to 
 auto\n[default: auto]\n\nauto is 16k for narrow-band and 24k for wide-band calls.";
 const COMPLEXITY_HELP: &str = "Effort of the Opus encoder, 0 to 10 [default: 0]\n\n\
 5 sounds a little better (0.1 of PESQ) and costs three times the processor time.";
+const TLS_KEYLOG_HELP: &str = "Read TLS with the secrets of this key log (SSLKEYLOGFILE); while capturing it is followed\n\n\
+SIP over TLS 1.2 and 1.3. A replay reads the file whole before the first frame; a capture reads what is added to it,\n\
+and follows it through rotation. The file opens every connection that it names: docs/tls.md.";
 const CONFIG_HELP: &str = "Configuration file (TOML); every flag has a key of the same name\n\n\
 A flag wins over the file, and the file over the environment: CALLSPAN_ and the flag's name\n\
 in capitals, as in CALLSPAN_COMMIT_INTERVAL. An unknown key is an error.";

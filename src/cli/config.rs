@@ -181,6 +181,8 @@ fn overlay(upper: CaptureArgs, lower: CaptureArgs) -> CaptureArgs {
         band: upper.band.or(lower.band),
         legs: upper.legs.or(lower.legs),
         join_header: upper.join_header.or(lower.join_header),
+        tls_keylog: upper.tls_keylog.or(lower.tls_keylog),
+        tls_key: upper.tls_key.or(lower.tls_key),
         metrics: upper.metrics.or(lower.metrics),
         config: upper.config.or(lower.config),
         log_format: upper.log_format.or(lower.log_format),
@@ -200,6 +202,7 @@ mod tests {
         opus-bitrate = \"32k\"\nopus-complexity = 5\nreorder-window = 100\n\
         commit-interval = 500\nring-size = 128\ndisk-reserve = \"1G\"\ncheckpoint-to = \"kept\"\nfilter = \"udp\"\nband = \"wb\"\n\
         legs = \"all\"\njoin-header = \"X-Call\"\n\
+        tls-keylog = \"keys.log\"\ntls-key = \"server.pem\"\n\
         metrics = \"127.0.0.1:9464\"\nlog-format = \"json\"\njson = true\n";
 
     fn none() -> CaptureArgs {

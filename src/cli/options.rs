@@ -101,6 +101,10 @@ pub struct RunOptions {
     pub disk_reserve_bytes: u64,
     /// Where each new checkpoint is copied to.
     pub checkpoint_to: Option<std::path::PathBuf>,
+    /// A key log of TLS secrets.
+    pub tls_keylog: Option<std::path::PathBuf>,
+    /// A server's RSA key, PEM.
+    pub tls_key: Option<std::path::PathBuf>,
     /// Where Prometheus may scrape.
     pub metrics: Option<SocketAddr>,
     /// How logs on standard error look.

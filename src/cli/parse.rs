@@ -256,6 +256,8 @@ fn run_options(run: RunArgs) -> Result<RunOptions, Usage> {
         band: run.band.unwrap_or_default(),
         legs: run.legs.unwrap_or_default(),
         join_header: run.join_header,
+        tls_keylog: run.tls_keylog,
+        tls_key: run.tls_key,
         metrics: run.metrics,
         log_format: run.log_format.unwrap_or_default(),
         json: format_of(run.json),
@@ -340,6 +342,8 @@ mod tests {
                 band: Band::Auto,
                 legs: Legs::One,
                 join_header: None,
+                tls_keylog: None,
+                tls_key: None,
                 metrics: None,
                 log_format: LogFormat::Text,
                 json: OutputFormat::Text,
@@ -354,6 +358,7 @@ mod tests {
              --capture-threads 2 --opus-bitrate 24k --opus-complexity 10 --reorder-window 0 \
              --commit-interval 50 --ring-size 1 --filter udp --band nb --legs all --join-header X-Id \
              --metrics [::1]:9464 \
+             --tls-keylog k.log --tls-key s.pem \
              --log-format json --json",
         ) else {
             panic!("no capture");
@@ -366,6 +371,8 @@ mod tests {
         assert_eq!((options.ring_size_mib, options.filter.as_deref()), (1, Some("udp")));
         assert_eq!((options.band, options.log_format), (Band::Nb, LogFormat::Json));
         assert_eq!((options.legs, options.join_header.as_deref()), (Legs::All, Some("X-Id")));
+        assert_eq!(options.tls_keylog.as_deref(), Some("k.log".as_ref()));
+        assert_eq!(options.tls_key.as_deref(), Some("s.pem".as_ref()));
         assert_eq!(options.metrics, Some("[::1]:9464".parse().expect("address")));
         assert_eq!(options.json, OutputFormat::JsonLines);
     }

@@ -162,6 +162,9 @@ impl RunReport {
             self.wall_s,
             self.peak_rss_bytes >> 20
         );
+        if self.outcomes.get(FrameOutcome::TlsWithoutKey) > 0 {
+            text.push_str("TLS without a key was not read: docs/tls.md says what it takes\n");
+        }
         if self.outcomes.get(FrameOutcome::UnclaimedRtp) > 0 {
             let _ = writeln!(text, "RTP that belongs to no call (not recorded):");
             for flow in &self.unclaimed {

@@ -24,7 +24,7 @@ struct Node<K, V> {
 
 /// A map of at most `capacity` entries with an order of age.
 #[derive(Debug)]
-pub(super) struct AgedMap<K, V> {
+pub struct AgedMap<K, V> {
     index: HashMap<K, usize, RandomState>,
     nodes: Vec<Option<Node<K, V>>>,
     free: Vec<usize>,
@@ -35,7 +35,7 @@ pub(super) struct AgedMap<K, V> {
 
 impl<K: Copy + Eq + Hash, V> AgedMap<K, V> {
     /// An empty map; it allocates as it fills.
-    pub(super) fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize) -> Self {
         Self {
             index: HashMap::default(),
             nodes: Vec::new(),
@@ -46,33 +46,54 @@ impl<K: Copy + Eq + Hash, V> AgedMap<K, V> {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.index.len()
     }
 
-    pub(super) fn contains(&self, key: &K) -> bool {
+    /// True when the key has an entry.
+    pub fn contains(&self, key: &K) -> bool {
         self.index.contains_key(key)
     }
 
-    pub(super) fn get(&self, key: &K) -> Option<&V> {
+    /// The value of a key.
+    pub fn get(&self, key: &K) -> Option<&V> {
         let node = self.nodes.get(*self.index.get(key)?)?.as_ref()?;
         Some(&node.value)
     }
 
-    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+    /// The value of a key, to change; its age stays.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         let node = self.nodes.get_mut(*self.index.get(key)?)?.as_mut()?;
         Some(&mut node.value)
     }
 
+    /// The keys, the oldest first.
+    pub fn keys_by_age(&self) -> Vec<K> {
+        let (mut keys, mut slot) = (Vec::with_capacity(self.len()), self.oldest);
+        while let Some(node) = self.nodes.get(slot).and_then(Option::as_ref) {
+            keys.push(node.key);
+            slot = node.newer;
+        }
+        keys
+    }
+
+    /// True when nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
     /// The oldest entry.
-    pub(super) fn oldest(&self) -> Option<(&K, &V)> {
+    pub fn oldest(&self) -> Option<(&K, &V)> {
         let node = self.nodes.get(self.oldest)?.as_ref()?;
         Some((&node.key, &node.value))
     }
 
     /// Adds an entry as the newest and returns the one that had to go for it: the former value of
     /// the same key, or the oldest entry of a full map.
-    pub(super) fn insert(&mut self, key: K, value: V) -> Option<(K, V)> {
+    pub fn insert(&mut self, key: K, value: V) -> Option<(K, V)> {
         let gone = match self.remove(&key) {
             Some(former) => Some((key, former)),
             None if self.len() >= self.capacity => self.pop_oldest(),
@@ -94,7 +115,7 @@ impl<K: Copy + Eq + Hash, V> AgedMap<K, V> {
     }
 
     /// Makes an entry the newest.
-    pub(super) fn touch(&mut self, key: &K) {
+    pub fn touch(&mut self, key: &K) {
         if let Some(&slot) = self.index.get(key) {
             if slot != self.newest {
                 self.unlink(slot);
@@ -104,7 +125,7 @@ impl<K: Copy + Eq + Hash, V> AgedMap<K, V> {
     }
 
     /// Makes an entry the oldest: the next to go.
-    pub(super) fn demote(&mut self, key: &K) {
+    pub fn demote(&mut self, key: &K) {
         if let Some(&slot) = self.index.get(key) {
             self.unlink(slot);
             let former = self.oldest;
@@ -117,7 +138,8 @@ impl<K: Copy + Eq + Hash, V> AgedMap<K, V> {
         }
     }
 
-    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+    /// Takes an entry out.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
         let slot = self.index.remove(key)?;
         self.unlink(slot);
         let node = self.nodes.get_mut(slot)?.take()?;
@@ -125,7 +147,8 @@ impl<K: Copy + Eq + Hash, V> AgedMap<K, V> {
         Some(node.value)
     }
 
-    pub(super) fn pop_oldest(&mut self) -> Option<(K, V)> {
+    /// Takes the oldest entry out.
+    pub fn pop_oldest(&mut self) -> Option<(K, V)> {
         let key = *self.oldest()?.0;
         self.remove(&key).map(|value| (key, value))
     }

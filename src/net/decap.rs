@@ -348,7 +348,8 @@ mod tests {
         netlink[2..4].copy_from_slice(&824_u16.to_be_bytes());
         for (link, bytes) in [
             (LinkType::Ethernet, frames::ethernet(&[0x0806], &[0; 28])),
-            (LinkType::Ethernet, frames::ethernet(&[0x002e], &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0])),
+            (LinkType::Ethernet, frames::ethernet(&[0x0026], &[0x42, 0x42, 3, 0, 0, 0, 8, 0])),
+            (LinkType::Ethernet, frames::ethernet(&[0x002e], &[0xaa, 0xaa, 3, 0, 0, 12, 32, 0])),
             (LinkType::LinuxCooked, frames::cooked(0x0004, &ip)),
             (LinkType::LinuxCooked, netlink),
             (LinkType::Null, frames::loopback([0, 0, 0, 7], &ip)),

@@ -5,13 +5,36 @@
 //! Non-goals: speed, and being called by the recorder.
 //! Sources: none.
 
-use super::{Continuity, Decap, Decapped, Interest, Sighting, TcpFlags, TcpSegment, TcpStreams};
+use super::{
+    Continuity, Decap, Decapped, HepFramer, Interest, Sighting, TcpFlags, TcpSegment, TcpStreams,
+};
 use crate::base::limits::{
     FRAGMENT_BYTES_MAX, TCP_OPENINGS_PARKED_BYTES_MAX, TCP_PARKED_BYTES_MAX,
 };
 use crate::base::{
     Endpoint, FiveTuple, Frame, FrameOutcome, LinkType, PacketTime, Protocol, Reader,
 };
+
+/// What a HEP stream says never depends on where TCP cut it, and what it holds is less than a message.
+///
+/// # Panics
+/// When an invariant breaks.
+pub fn hep(data: &[u8]) {
+    let said = |step: usize| {
+        let (mut framer, mut said) = (HepFramer::default(), Vec::new());
+        for piece in data.chunks(step) {
+            framer.feed(piece, Continuity::Contiguous, |message| {
+                said.push((message.flow, message.time, message.payload.to_vec()));
+            });
+            assert!(framer.held_bytes() < 1 << 16);
+        }
+        said
+    };
+    let whole = said(data.len().max(1));
+    assert_eq!(whole, said(1));
+    assert_eq!(whole, said(100));
+    let _ = super::hep::parse(data);
+}
 
 /// Frames of any link type and any length through one [`Decap`]: no panic, bounds hold, and the
 /// dropped frames are among those that were counted as fragments.

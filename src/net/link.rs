@@ -3,8 +3,8 @@
 //! Purpose: find the IP header behind Ethernet, VLAN tags, MPLS, PPPoE, Linux cooked, loopback or nothing.
 //! Invariants: what comes back is a tail of what came in; at most `VLAN_TAGS_MAX` tags,
 //! `MPLS_LABELS_MAX` labels and `TUNNELS_MAX` frames within frames are read.
-//! Non-goals: LLC/SNAP, which ends as `not_voip`; the trailer (IP's length cuts it).
-//! Sources: IEEE 802.3, 802.1Q, 802.1ad; RFC 3032, 4385, 4448 (MPLS); RFC 2516 (PPPoE); LINKTYPE_NULL, _LOOP, _LINUX_SLL, _LINUX_SLL2 of tcpdump.org.
+//! Non-goals: LLC without SNAP, which ends as `not_voip`; the trailer (IP's length cuts it).
+//! Sources: IEEE 802.3, 802.2, 802.1Q, 802.1ad; RFC 1042 (SNAP); RFC 3032, 4385, 4448 (MPLS); RFC 2516 (PPPoE); LINKTYPE_NULL, _LOOP, _LINUX_SLL, _LINUX_SLL2 of tcpdump.org.
 
 use super::tunnel::ppp_type;
 use crate::base::limits::{MPLS_LABELS_MAX, TUNNELS_MAX, VLAN_TAGS_MAX};
@@ -104,10 +104,30 @@ fn by_ether_type(mut announced: EtherType, mut bytes: &[u8], depth: usize) -> Fo
                     _ => Some(Err(FrameOutcome::NotVoip)),
                 };
             }
+            EtherType(..=LLC_LENGTH_MAX) => match snap_type(bytes) {
+                Some((kind, inner)) => (announced, bytes) = (EtherType(kind), inner),
+                None => return Some(Err(FrameOutcome::NotVoip)),
+            },
             _ => return Some(Err(FrameOutcome::NotVoip)),
         }
     }
     Some(Err(FrameOutcome::UnsupportedLink))
+}
+
+/// The largest number in an EtherType's place that is a length (IEEE 802.3 §3.2.6).
+const LLC_LENGTH_MAX: u16 = 1_500;
+
+/// ```text
+/// 0 u8 0xaa DSAP   1 u8 0xaa SSAP   2 u8 3 unnumbered   3 [3] organisation: zero, or 00 00 f8   6 u16 EtherType
+/// ```
+///
+/// `None`: another LLC (spanning tree, IS-IS), another organisation's protocol, or not whole.
+fn snap_type(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    let mut reader = Reader::new(bytes);
+    let head = reader.array::<6>()?;
+    let kind = reader.u16_be()?;
+    let is_snap = matches!(head, [0xaa, 0xaa, 3, 0, 0, 0 | 0xf8]);
+    (is_snap && kind > LLC_LENGTH_MAX).then_some((kind, reader.rest()))
 }
 
 /// MPLS unicast.

@@ -14,6 +14,7 @@ mod fragments;
 #[cfg(test)]
 mod frames;
 pub mod fuzz;
+pub mod hep;
 mod ip;
 mod link;
 mod tcp_direction;
@@ -23,8 +24,10 @@ pub mod tcp_streams;
 mod transport;
 mod tunnel;
 
+pub use aged_map::AgedMap;
 pub use decap::{Cut, Decap, Decapped};
 pub use duplicates::Sighting;
+pub use hep::{HepFramer, HepMessage};
 pub use tcp_direction::Continuity;
 pub use tcp_openings::Interest;
 pub use tcp_streams::{TcpMoves, TcpStreams};

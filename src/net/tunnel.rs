@@ -4,15 +4,16 @@
 //! Geneve, GTP-U, TZSP, L2TP v2 and v3, IP in IP, 6in4, PPTP, HEP v2 and v3.
 //! Invariants: what comes back is a part of what came in; at most `TUNNELS_MAX` are taken off; a
 //! datagram on a tunnel's port that does not begin like the tunnel stays an ordinary datagram.
-//! Non-goals: control messages, encryption, HEP over TCP, HEP's own time (the capture clock is ours).
+//! Non-goals: control messages, encryption, HEP over TCP (see `hep`), HEP's own time (the capture clock is ours).
 //! Sources: RFC 2784, 2890, 2637 (GRE, PPTP); draft-foschiano-erspan-03; RFC 7348 and
 //! draft-ietf-nvo3-vxlan-gpe-12; RFC 8926; 3GPP TS 29.281 §5; RFC 2661, 3931; RFC 2003, 4213; TZSP as
 //! Wireshark describes it; HEP3 of the Homer project, revision 12.
 
+use super::hep::{HepMessage, hep2, hep3};
 use super::ip::{self, IpPacket, PROTOCOL_UDP};
 use super::link;
 use crate::base::limits::TUNNELS_MAX;
-use crate::base::{Endpoint, FiveTuple, FrameOutcome, Protocol, Reader};
+use crate::base::{FiveTuple, FrameOutcome, Reader};
 
 const IP_IN_IP: u8 = 4;
 const IPV6_IN_IP: u8 = 41;
@@ -106,8 +107,8 @@ fn udp(bytes: &[u8]) -> Option<Inner<'_>> {
         2_152 => gtp_u(payload),
         37_008 => tzsp(payload),
         1_701 => l2tp(payload),
-        _ if payload.first() == Some(&b'H') => hep3(payload),
-        9_060 => hep2(payload),
+        _ if payload.first() == Some(&b'H') => hep(hep3(payload)),
+        9_060 => hep(hep2(payload)),
         _ => None,
     }
 }
@@ -325,71 +326,8 @@ fn by_version(bytes: &[u8]) -> Option<Inner<'_>> {
     }
 }
 
-/// ```text
-/// 0 `HEP3`   4 u16 length   6 chunks: u16 vendor, u16 type, u16 length (these 6 included), value
-/// ```
-fn hep3(bytes: &[u8]) -> Option<Inner<'_>> {
-    let mut reader = Reader::new(bytes);
-    if reader.array::<4>()? != *b"HEP3" {
-        return None;
-    }
-    let length = usize::from(reader.u16_be()?);
-    let mut chunks = Reader::new(bytes.get(6..length.min(bytes.len()))?);
-    let mut source = Endpoint { ip: [0; 16], port: 0 };
-    let (mut destination, mut protocol, mut payload) = (source, Protocol::Udp, None);
-    while let Some([vendor_high, vendor_low, high, low, long, short]) = chunks.array::<6>() {
-        let len = usize::from(u16::from_be_bytes([long, short])).checked_sub(6)?;
-        let value = chunks.take(len)?;
-        if [vendor_high, vendor_low] != [0, 0] {
-            continue;
-        }
-        match (u16::from_be_bytes([high, low]), value) {
-            (2, [6]) => protocol = Protocol::Tcp,
-            (3 | 5, _) => source.ip = address(value)?,
-            (4 | 6, _) => destination.ip = address(value)?,
-            (7, [high, low]) => source.port = u16::from_be_bytes([*high, *low]),
-            (8, [high, low]) => destination.port = u16::from_be_bytes([*high, *low]),
-            (15, _) => payload = Some(value),
-            _ => {}
-        }
-    }
-    let flow = FiveTuple { protocol, source, destination };
-    Some(Inner::Message { flow, payload: payload? })
-}
-
-/// ```text
-/// 0 u8 2   1 u8 length   2 u8 family   3 u8 protocol   4 u16 source   6 u16 destination
-/// 8 addresses   length: u32 s, u32 µs, u16 agent, u16 zero (little-endian)
-/// ```
-fn hep2(bytes: &[u8]) -> Option<Inner<'_>> {
-    const TIME_BYTES: usize = 12;
-    let mut reader = Reader::new(bytes);
-    let [version, length, family, protocol] = reader.array::<4>()?;
-    let address_bytes = match (family, length) {
-        (2, 16) => 4,
-        (10, 40) => 16,
-        _ => return None,
-    };
-    let protocol = match protocol {
-        17 => Protocol::Udp,
-        6 => Protocol::Tcp,
-        _ => return None,
-    };
-    let (from, to) = (reader.u16_be()?, reader.u16_be()?);
-    let source = Endpoint { ip: address(reader.take(address_bytes)?)?, port: from };
-    let destination = Endpoint { ip: address(reader.take(address_bytes)?)?, port: to };
-    if version == 2 {
-        reader.take(TIME_BYTES)?;
-    }
-    let flow = FiveTuple { protocol, source, destination };
-    matches!(version, 1 | 2).then_some(Inner::Message { flow, payload: reader.rest() })
-}
-
-fn address(bytes: &[u8]) -> Option<[u8; 16]> {
-    match *bytes {
-        [a, b, c, d] => Some(Endpoint::v4([a, b, c, d], 0).ip),
-        _ => bytes.try_into().ok(),
-    }
+fn hep(message: Option<HepMessage<'_>>) -> Option<Inner<'_>> {
+    message.map(|HepMessage { flow, payload, .. }| Inner::Message { flow, payload })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::super::decap::{Cut, Decap, Decapped};
 use super::super::duplicates::Sighting;
 use super::super::frames::{self, V4, WHOLE, frame};
 use super::*;
-use crate::base::LinkType;
+use crate::base::{LinkType, Protocol};
 
 const HELLO: &[u8] = b"hello, tap";
 

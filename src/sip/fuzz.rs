@@ -6,7 +6,7 @@
 //! Sources: RFC 3261 §18.3 (framing).
 
 use super::dtmf_body::{self, key_presses};
-use super::{Framer, Gap, Likeness, Message, Sdp, looks_like_sip};
+use super::{Framer, Gap, Likeness, Message, Sdp, WebSocket, looks_like_sip};
 use crate::base::limits;
 
 /// Cuts tried at most for one input, so that a long one does not cost its square.
@@ -67,6 +67,33 @@ pub fn dtmf_body(data: &[u8]) {
         }
         assert!(count <= limits::SIP_DIGITS_PER_MESSAGE_MAX.min(data.len().max(1)));
     }
+}
+
+/// What a WebSocket says never depends on where TCP cut the stream, and no message is longer than one may be.
+///
+/// # Panics
+/// When it does.
+pub fn websocket(data: &[u8]) {
+    let said = |step: usize| {
+        let (mut socket, mut said) = (WebSocket::new(data), Vec::new());
+        for piece in data.chunks(step) {
+            socket.feed(piece, Gap::Contiguous, |message| {
+                assert!(message.len() <= 2 * limits::SIP_MESSAGE_BYTES_MAX);
+                said.push(message.to_vec());
+            });
+            if socket.is_lost() {
+                break; // Where it is found again depends on the pieces.
+            }
+        }
+        said
+    };
+    let whole = said(data.len().max(1));
+    assert_eq!(whole, said(1));
+    assert_eq!(whole, said(data.len().div_ceil(3).max(1)));
+    let mut socket = WebSocket::new(data);
+    let (head, tail) = data.split_at(data.len() / 2);
+    socket.feed(head, Gap::Contiguous, |_| {});
+    socket.feed(tail, Gap::Gap, |_| {});
 }
 
 /// What the framer finds never depends on where TCP cut the stream (RFC 3261 §18.3).

@@ -23,6 +23,7 @@ pub mod sdp_paths;
 pub(crate) mod stable_hash;
 pub mod start_line;
 pub mod transaction;
+pub mod websocket;
 
 pub use framer::{Framer, Gap};
 pub use likeness::{Likeness, looks_like_sip};
@@ -36,3 +37,4 @@ pub use sdp_media::{Direction, Media, MediaKind, MediaProtocol, RtcpAttribute};
 pub use sdp_paths::{Candidate, CandidateKind, MediaPaths};
 pub use start_line::StartLine;
 pub use transaction::TransactionKey;
+pub use websocket::{WebSocket, looks_like_websocket};

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 pub use connection::{TlsConnection, TlsStatus};
 pub use key_log::{KeyLabel, KeyLog, KeyLogCounts, KeyLogParser, KeySecret};
-pub use records::{Opening, opening};
+pub use records::{Opening, is_record, opening};
 pub use rsa_key::{RsaKey, RsaKeyError};
 
 /// What the operator gave to read TLS with; clones share it.

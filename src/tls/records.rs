@@ -161,6 +161,15 @@ pub fn opening(bytes: &[u8]) -> Opening {
     }
 }
 
+/// True when a segment begins with a whole header of application data: the middle of a connection.
+#[must_use]
+pub fn is_record(bytes: &[u8]) -> bool {
+    let header = bytes.first_chunk().and_then(|header| plausible(*header));
+    header.is_some_and(|(kind, version, length)| {
+        kind == APPLICATION_DATA && version == [3, 3] && length > 0
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,23 +7,28 @@
 //! Non-goals: SIP's meaning (see `signalling`), order within a stream (see `media`).
 //! Sources: RFC 3261 §18, RFC 5761 §4 (RTP or RTCP), RFC 3550.
 
+use super::carried::{Carried, Look, look};
 use super::flows::{Flows, Found, Target, Targets, Told};
 use super::orphans::{Carries, FlowKey, Orphans, UnclaimedFlow};
 use super::outbox::{Outbox, Pushed};
+use super::secure::Secure;
 use super::signalling::TableUpdate;
 use super::stats::FrontStats;
 use crate::base::{
     Channel, Endpoint, EntryKind, FiveTuple, Frame, FrameOutcome, FrameSink, OutcomeCounts,
     PacketEntry, PacketTime, Ssrc,
 };
-use crate::net::{Continuity, Decap, Decapped, Interest, Sighting, TcpSegment, TcpStreams};
+use crate::net::{
+    Continuity, Decap, Decapped, Interest, Sighting, TcpMoves, TcpSegment, TcpStreams,
+};
 use crate::rtp::classify::{Datagram, classify};
 use crate::rtp::flow_table::{ClaimRole, FlowTable};
 use crate::rtp::header::RtpView;
 use crate::rtp::rtcp::sender_of;
 use crate::rtp::sight::FlowSight;
 use crate::rtp::turn::relayed;
-use crate::sip::{Framer, Gap, Likeness, looks_like_sip};
+use crate::sip::{Likeness, looks_like_sip};
+use crate::tls::{self, TlsKeys};
 use std::sync::Arc;
 
 /// Where a front sends SIP.
@@ -51,7 +56,9 @@ pub struct Front<P: SipPort> {
 /// What takes packets apart from frames.
 struct Rest<P: SipPort> {
     port: P,
-    tcp: TcpStreams<Framer>,
+    tcp: TcpStreams<Carried>,
+    /// Only where TLS is read.
+    secure: Option<Secure>,
     table: FlowTable,
     flows: Flows,
     orphans: Orphans,
@@ -80,6 +87,7 @@ impl<P: SipPort> Front<P> {
         let rest = Rest {
             port,
             tcp: TcpStreams::new(),
+            secure: None,
             table: FlowTable::default(),
             flows: Flows::default(),
             orphans: Orphans::default(),
@@ -91,6 +99,13 @@ impl<P: SipPort> Front<P> {
             stats,
         };
         Self { decap: Decap::new(), rest }
+    }
+
+    /// Reads TLS with what the operator gave; without this TLS is not followed.
+    #[must_use]
+    pub fn with_tls(mut self, keys: TlsKeys) -> Self {
+        self.rest.secure = Some(Secure::new(keys));
+        self
     }
 
     /// Between blocks: timers, hand-over of blocks that are old enough, figures.
@@ -154,13 +169,18 @@ impl<P: SipPort> Rest<P> {
         self.last_looks(time);
         self.orphans.expire(time);
         self.resolve_orphans();
-        let port = &mut self.port;
-        self.tcp.expire(time, |flow, framer, bytes, continuity| {
-            feed(framer, bytes, continuity, |message| {
+        let Self { port, tcp, secure, .. } = self;
+        tcp.expire(time, |flow, carried, bytes, continuity| {
+            carry(secure, carried, (flow, bytes, continuity), time, |flow, message| {
                 port.message(time, *flow, message);
             });
         });
-        self.apply_tcp_moves();
+        if let Some(secure) = secure {
+            secure.poll(time, |flow, message| {
+                port.message(time, *flow, message);
+            });
+        }
+        self.apply_tcp_moves(FrameOutcome::Sip);
         self.apply_updates();
         self.outbox.hand_over_old(time);
         self.publish();
@@ -290,23 +310,25 @@ impl<P: SipPort> Rest<P> {
         flow: FiveTuple,
         segment: TcpSegment<'_>,
     ) -> FrameOutcome {
-        let port = &mut self.port;
+        let Self { port, tcp, secure, .. } = self;
         let mut refused = None;
-        let wanted = |bytes: &[u8]| match looks_like_sip(bytes) {
-            Likeness::Yes => Interest::Wanted,
-            Likeness::Maybe => Interest::NeedMore,
-            Likeness::No => Interest::Unwanted,
+        let reads_tls = secure.is_some();
+        let wanted = |bytes: &[u8]| match look(bytes) {
+            Look::Sip | Look::WebSocket | Look::Hep => Interest::Wanted,
+            Look::Tls(_) if reads_tls => Interest::Wanted,
+            Look::Unclear => Interest::NeedMore,
+            Look::Tls(_) | Look::Other => Interest::Unwanted,
         };
         let outcome =
-            self.tcp.segment(flow, segment, time, wanted, |flow, framer, bytes, continuity| {
-                feed(framer, bytes, continuity, |message| {
+            tcp.segment(flow, segment, time, wanted, |flow, carried, bytes, continuity| {
+                carry(secure, carried, (flow, bytes, continuity), time, |flow, message| {
                     let outcome = port.message(time, *flow, message);
                     if outcome != FrameOutcome::Sip {
                         refused = Some(outcome);
                     }
                 });
             });
-        self.apply_tcp_moves();
+        let outcome = self.settled(flow, segment, outcome);
         self.apply_updates();
         match refused {
             Some(refused) if outcome == FrameOutcome::Sip => refused,
@@ -314,16 +336,56 @@ impl<P: SipPort> Rest<P> {
         }
     }
 
-    /// Frames of a TCP direction that was not known to be SIP when they came.
-    fn apply_tcp_moves(&mut self) {
+    /// The outcome of a segment that TCP counts as wanted, by what its direction turned out to carry.
+    fn settled(
+        &mut self,
+        flow: FiveTuple,
+        segment: TcpSegment<'_>,
+        outcome: FrameOutcome,
+    ) -> FrameOutcome {
+        let TcpMoves { not_voip_to_sip: before, .. } = self.tcp.moves();
+        let is_wanted = outcome == FrameOutcome::Sip;
+        let carries = match (self.tcp.state(&flow), &mut self.secure) {
+            (Some(Carried::Tls(_)), Some(secure)) if is_wanted => {
+                secure.frames(&flow, before.saturating_add(1))
+            }
+            (Some(Carried::Other), _) if is_wanted => FrameOutcome::NotVoip,
+            (Some(Carried::WebSocket(socket)), _) if is_wanted && !socket.is_open() => {
+                FrameOutcome::NotVoip
+            }
+            // In the middle of a connection whose hellos were not seen.
+            (None, Some(_))
+                if outcome == FrameOutcome::NotVoip && tls::is_record(segment.payload) =>
+            {
+                FrameOutcome::TlsWithoutKey
+            }
+            _ => outcome,
+        };
+        let is_over = matches!(self.tcp.state(&flow), Some(Carried::Other | Carried::Tls(_)));
+        if is_over && carries == FrameOutcome::NotVoip {
+            self.tcp.forget(&flow);
+        }
+        self.apply_tcp_moves(if outcome == FrameOutcome::Sip {
+            carries
+        } else {
+            FrameOutcome::Sip
+        });
+        carries
+    }
+
+    /// Frames of a TCP direction that was not known to be wanted when they came. `carries`: what it carries.
+    fn apply_tcp_moves(&mut self, carries: FrameOutcome) {
         let moves = self.tcp.take_moves();
+        let secure = self.secure.as_mut().map(Secure::take_moves).unwrap_or_default();
         let mut shift = |from, to, frames| {
             self.outcomes.take_many(from, frames);
             self.outcomes.add_many(to, frames);
         };
-        shift(FrameOutcome::NotVoip, FrameOutcome::Sip, moves.not_voip_to_sip);
+        shift(FrameOutcome::NotVoip, carries, moves.not_voip_to_sip);
         shift(FrameOutcome::NotVoip, FrameOutcome::TcpControl, moves.not_voip_to_tcp_control);
         shift(FrameOutcome::Sip, FrameOutcome::TcpDropped, moves.sip_to_tcp_dropped);
+        shift(FrameOutcome::TlsWithoutKey, FrameOutcome::Sip, secure.to_sip);
+        shift(FrameOutcome::TlsWithoutKey, FrameOutcome::NotVoip, secure.to_not_voip);
     }
 
     fn rtp(&mut self, packet: MediaPacket<'_>) -> Option<FrameOutcome> {
@@ -437,12 +499,18 @@ fn deliver(
     }
 }
 
-fn feed(framer: &mut Framer, bytes: &[u8], continuity: Continuity, on_message: impl FnMut(&[u8])) {
-    let gap = match continuity {
-        Continuity::Contiguous => Gap::Contiguous,
-        Continuity::Gap => Gap::Gap,
-    };
-    framer.feed(bytes, gap, on_message);
+/// Gives a TCP direction's bytes to what it carries; TLS goes on to its connection.
+fn carry(
+    secure: &mut Option<Secure>,
+    carried: &mut Carried,
+    (flow, bytes, continuity): (&FiveTuple, &[u8], Continuity),
+    time: PacketTime,
+    mut on_message: impl FnMut(&FiveTuple, &[u8]),
+) {
+    let records = carried.feed(flow, bytes, continuity, &mut on_message);
+    if let (Some((side, records)), Some(secure)) = (records, secure) {
+        secure.feed(flow, side, &records, time, on_message);
+    }
 }
 
 impl<P: SipPort> FrameSink for Front<P> {

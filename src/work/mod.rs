@@ -7,6 +7,7 @@
 //! Non-goals: what is decided about calls (see `call`, `media`) and starting it all (see `app`).
 //! Sources: none.
 
+mod carried;
 pub mod flows;
 pub mod front;
 pub mod orphans;
@@ -16,6 +17,7 @@ pub mod ports;
 pub mod queue;
 pub mod ready;
 pub mod render;
+mod secure;
 pub mod signalling;
 pub mod sink;
 pub mod stats;
