@@ -207,6 +207,7 @@ pub fn run_options(archive: &Path, store: Store) -> RunOptions {
         band: Band::Auto,
         legs: Legs::One,
         join_header: None,
+        hep_listen: None,
         tls_keylog: None,
         tls_key: None,
         metrics: None,

@@ -10,7 +10,7 @@ use super::engine::{Engine, FrontsReport, UNCLAIMED_SHOWN};
 use super::key_log::{KeyLogFile, tls_keys};
 use super::watch::serve_metrics;
 use crate::base::{FrameSource, OutcomeCounts, PacketTime, Polled, RingIndex};
-use crate::capture::{CaptureError, ErrorClass, FanoutGroup, RingOptions, RingSource};
+use crate::capture::{CaptureError, ErrorClass, FanoutGroup, HepSource, RingOptions, RingSource};
 use crate::cli::{Exit, RunError, RunOptions, RunReport};
 use crate::ops::notify;
 use crate::tls::KeyLog;
@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// How long a front may take for what its ring holds when it is told to stop.
 const DRAIN_MOST: Duration = Duration::from_secs(10);
+
+/// A ring, or the socket that HEP comes to.
+type Source = Box<dyn FrameSource<Error = CaptureError> + Send>;
 
 struct FrontEnd {
     received: u64,
@@ -120,8 +123,8 @@ fn finish(
 fn open_rings(
     interfaces: &[String],
     options: &RunOptions,
-) -> Result<(Vec<RingSource>, Vec<String>), RunError> {
-    let mut sources = Vec::new();
+) -> Result<(Vec<Source>, Vec<String>), RunError> {
+    let mut sources: Vec<Source> = Vec::new();
     let mut names = Vec::new();
     let mib = usize::try_from(options.ring_size_mib).unwrap_or(64);
     for (number, interface) in interfaces.iter().enumerate() {
@@ -140,9 +143,15 @@ fn open_rings(
                 exit: if error.class() == ErrorClass::Usage { Exit::Usage } else { Exit::Failed },
                 ..RunError::failed(error)
             })?;
-            sources.push(source);
+            sources.push(Box::new(source));
             names.push(interface.clone());
         }
+    }
+    if let Some(address) = options.hep_listen {
+        let source = HepSource::open(address).map_err(RunError::failed)?;
+        tracing::info!(%address, "receiving HEP");
+        sources.push(Box::new(source));
+        names.push("hep".to_owned());
     }
     Ok((sources, names))
 }
@@ -167,7 +176,7 @@ impl StopLine {
 }
 
 fn run_front(
-    mut source: RingSource,
+    mut source: Source,
     mut front: Front<QueuedPort>,
     stats: &FrontStats,
     stop: &AtomicBool,

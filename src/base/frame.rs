@@ -22,6 +22,8 @@ pub enum LinkType {
     LinuxCooked,
     /// DLT_LINUX_SLL2 (276): Linux "cooked" v2.
     LinuxCooked2,
+    /// A message of HEP, as an agent sent it to us: no link at all.
+    Hep,
     /// Something we do not read; its registry number, for the message.
     Other(u16),
 }

@@ -352,6 +352,12 @@ pub const CAPTURE_DESCRIPTION_BYTES_MAX: usize = 64 << 10;
 /// Bytes of one pcapng block of TLS secrets that are read; lines beyond them are ignored.
 pub const CAPTURE_SECRETS_BYTES_MAX: usize = 256 << 10;
 
+/// Connections over which agents send HEP at once; more are closed.
+pub const HEP_CONNECTIONS_MAX: usize = 64;
+
+/// An agent's clock that is farther from ours than this is not believed: the arrival is the time then.
+pub const HEP_CLOCK_MS_MAX: i64 = 30_000;
+
 /// Frames that one poll of capture files hands over at most.
 pub const CAPTURE_BATCH_FRAMES: usize = 1_024;
 

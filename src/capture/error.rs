@@ -147,6 +147,14 @@ pub enum CaptureError {
         /// What libpcap or the kernel said.
         reason: String,
     },
+    /// HEP cannot be received there.
+    #[error("cannot listen for HEP on {address}: {error}; give another --hep-listen ADDR")]
+    Listen {
+        /// As it was given.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
     /// A step of setting up or reading the ring failed.
     #[error(
         "cannot {step} on {interface}: {error}; callspan doctor --interface {interface} may say \
@@ -179,6 +187,7 @@ impl CaptureError {
             | Self::InterfaceGone { .. }
             | Self::UnsupportedInterface { .. }
             | Self::RingTooLarge { .. }
+            | Self::Listen { .. }
             | Self::Ring { .. } => ErrorClass::Failure,
         }
     }
@@ -200,6 +209,7 @@ impl CaptureError {
             Self::UnsupportedInterface { .. } => "unsupported_interface",
             Self::RingTooLarge { .. } => "ring_too_large",
             Self::BadFilter { .. } => "bad_filter",
+            Self::Listen { .. } => "listen",
             Self::Ring { .. } => "ring",
         }
     }
@@ -225,6 +235,10 @@ mod tests {
             CaptureError::UnsupportedInterface { name: "can0".into(), hardware_type: 280 },
             CaptureError::RingTooLarge { interface: "eth0".into(), bytes: 1 },
             CaptureError::BadFilter { text: "prt 5".into(), reason: "syntax error".into() },
+            CaptureError::Listen {
+                address: ([127, 0, 0, 1], 9_060).into(),
+                error: io::Error::other("x"),
+            },
             CaptureError::Ring {
                 interface: "eth0".into(),
                 step: "bind",

@@ -112,6 +112,7 @@ fn data_link_type(link: LinkType) -> Linktype {
         LinkType::Loop => 108,
         LinkType::LinuxCooked => 113,
         LinkType::LinuxCooked2 => 276,
+        LinkType::Hep => -1, // Nothing that libpcap knows; never asked.
         LinkType::Other(number) => i32::from(number),
     })
 }

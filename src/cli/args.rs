@@ -353,6 +353,9 @@ pub struct RunArgs {
     /// A SIP header whose value is the same in all legs of a conversation, as in X-Call-UUID
     #[arg(long, value_name = "NAME", value_parser = header_name)]
     pub join_header: Option<String>,
+    /// Receive HEP (v2, v3) from agents on this address, UDP and TCP, as in 0.0.0.0:9060; `capture` only
+    #[arg(long, value_name = "ADDR", value_parser = socket_address)]
+    pub hep_listen: Option<SocketAddr>,
     /// Read TLS with the secrets of this key log (SSLKEYLOGFILE); while capturing it is followed
     #[arg(long, value_name = "FILE", long_help = TLS_KEYLOG_HELP)]
     pub tls_keylog: Option<PathBuf>,

@@ -181,6 +181,7 @@ fn overlay(upper: CaptureArgs, lower: CaptureArgs) -> CaptureArgs {
         band: upper.band.or(lower.band),
         legs: upper.legs.or(lower.legs),
         join_header: upper.join_header.or(lower.join_header),
+        hep_listen: upper.hep_listen.or(lower.hep_listen),
         tls_keylog: upper.tls_keylog.or(lower.tls_keylog),
         tls_key: upper.tls_key.or(lower.tls_key),
         metrics: upper.metrics.or(lower.metrics),
@@ -202,6 +203,7 @@ mod tests {
         opus-bitrate = \"32k\"\nopus-complexity = 5\nreorder-window = 100\n\
         commit-interval = 500\nring-size = 128\ndisk-reserve = \"1G\"\ncheckpoint-to = \"kept\"\nfilter = \"udp\"\nband = \"wb\"\n\
         legs = \"all\"\njoin-header = \"X-Call\"\n\
+        hep-listen = \"127.0.0.1:9060\"\n\
         tls-keylog = \"keys.log\"\ntls-key = \"server.pem\"\n\
         metrics = \"127.0.0.1:9464\"\nlog-format = \"json\"\njson = true\n";
 

@@ -101,6 +101,8 @@ pub struct RunOptions {
     pub disk_reserve_bytes: u64,
     /// Where each new checkpoint is copied to.
     pub checkpoint_to: Option<std::path::PathBuf>,
+    /// Where agents send HEP to.
+    pub hep_listen: Option<SocketAddr>,
     /// A key log of TLS secrets.
     pub tls_keylog: Option<std::path::PathBuf>,
     /// A server's RSA key, PEM.

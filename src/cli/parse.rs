@@ -64,7 +64,12 @@ fn meaning(typed: TypedCommand, environment: Environment<'_>) -> Result<Command,
         TypedCommand::Replay(replay) => {
             let shared = CaptureArgs { interface: Vec::new(), run: replay.run };
             let CaptureArgs { run, .. } = config::complete(shared, environment)?;
-            Ok(Command::Replay { files: replay.files, options: run_options(run)? })
+            let options = run_options(run)?;
+            if options.hep_listen.is_some() {
+                let only = "--hep-listen is for `capture`: a replay reads files alone";
+                return Err(Usage(only.to_owned()));
+            }
+            Ok(Command::Replay { files: replay.files, options })
         }
         TypedCommand::Calls(calls) => calls_of(calls, environment),
         TypedCommand::Show(show) => Ok(Command::Show {
@@ -256,6 +261,7 @@ fn run_options(run: RunArgs) -> Result<RunOptions, Usage> {
         band: run.band.unwrap_or_default(),
         legs: run.legs.unwrap_or_default(),
         join_header: run.join_header,
+        hep_listen: run.hep_listen,
         tls_keylog: run.tls_keylog,
         tls_key: run.tls_key,
         metrics: run.metrics,
@@ -265,15 +271,21 @@ fn run_options(run: RunArgs) -> Result<RunOptions, Usage> {
 }
 
 fn check_interfaces(interfaces: &[String], options: &RunOptions) -> Result<(), Usage> {
-    if interfaces.is_empty() {
-        return Err(Usage("which interface? give --interface IF; `ip link` lists them".to_owned()));
+    if interfaces.is_empty() && options.hep_listen.is_none() {
+        return Err(Usage(
+            "which interface? give --interface IF (`ip link` lists them), or --hep-listen ADDR"
+                .to_owned(),
+        ));
     }
     for (position, interface) in interfaces.iter().enumerate() {
         if interfaces[..position].contains(interface) {
             return Err(Usage(format!("--interface {interface} is given twice; name it once")));
         }
     }
-    let rings = interfaces.len().saturating_mul(options.capture_threads);
+    let rings = interfaces
+        .len()
+        .saturating_mul(options.capture_threads)
+        .saturating_add(usize::from(options.hep_listen.is_some()));
     if rings > RINGS_MAX {
         return Err(Usage(format!(
             "{rings} rings are too many: give fewer --interface or --capture-threads, {RINGS_MAX} \
@@ -342,6 +354,7 @@ mod tests {
                 band: Band::Auto,
                 legs: Legs::One,
                 join_header: None,
+                hep_listen: None,
                 tls_keylog: None,
                 tls_key: None,
                 metrics: None,
@@ -358,7 +371,7 @@ mod tests {
              --capture-threads 2 --opus-bitrate 24k --opus-complexity 10 --reorder-window 0 \
              --commit-interval 50 --ring-size 1 --filter udp --band nb --legs all --join-header X-Id \
              --metrics [::1]:9464 \
-             --tls-keylog k.log --tls-key s.pem \
+             --hep-listen [::]:9060 --tls-keylog k.log --tls-key s.pem \
              --log-format json --json",
         ) else {
             panic!("no capture");
@@ -371,6 +384,7 @@ mod tests {
         assert_eq!((options.ring_size_mib, options.filter.as_deref()), (1, Some("udp")));
         assert_eq!((options.band, options.log_format), (Band::Nb, LogFormat::Json));
         assert_eq!((options.legs, options.join_header.as_deref()), (Legs::All, Some("X-Id")));
+        assert_eq!(options.hep_listen, Some("[::]:9060".parse().expect("address")));
         assert_eq!(options.tls_keylog.as_deref(), Some("k.log".as_ref()));
         assert_eq!(options.tls_key.as_deref(), Some("s.pem".as_ref()));
         assert_eq!(options.metrics, Some("[::1]:9464".parse().expect("address")));
@@ -387,6 +401,7 @@ mod tests {
             ("replay a.pcap", "--archive DIR"),
             ("capture --archive x", "--interface IF"),
             ("capture -i a -i a --archive x", "given twice"),
+            ("replay a --archive x --hep-listen [::]:9060", "for `capture`"),
             ("capture -i a -i b -i c -i d --capture-threads 64 --archive x", "256 rings"),
             ("replay a --archive x --workers 0", "a whole number from 1 to 256"),
             ("replay a --archive x --wokers 1", "did you mean --workers"),

@@ -12,11 +12,12 @@
 
 use super::duplicates::{DuplicateWindow, Sighting};
 use super::fragments::{Added, DatagramKey, Fragment, Fragments};
+use super::hep;
 use super::ip::{self, IpPacket, PROTOCOL_TCP, PROTOCOL_UDP, Part, Version};
 use super::link;
 use super::transport::{self, Addresses, TcpSegment, Transport};
 use super::tunnel::{self, Innermost};
-use crate::base::{FiveTuple, Frame, FrameOutcome, PacketTime};
+use crate::base::{FiveTuple, Frame, FrameOutcome, LinkType, PacketTime};
 
 /// Takes frames of one ring apart. Owns its unfinished datagrams and its duplicate window.
 #[derive(Debug)]
@@ -102,6 +103,11 @@ impl Decap {
     }
 
     fn steps<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Decapped<'a>, FrameOutcome> {
+        if frame.link == LinkType::Hep {
+            let message = hep::parse(frame.bytes).ok_or(FrameOutcome::MalformedLink)?;
+            let (flow, payload) = (message.flow, message.payload);
+            return Ok(Decapped::Udp { flow, payload, sighting: Sighting::First, cut: Cut::Whole });
+        }
         let (network, bytes) = link::network(frame)?;
         let outermost = ip::packet(network, bytes, link::missing_bytes(frame))?;
         let Self { duplicates, fragments, tunnelled } = self;
@@ -229,8 +235,8 @@ fn may_carry_transport(packet: &IpPacket<'_>) -> bool {
 mod tests {
     use super::super::frames::{self, V4, WHOLE, frame};
     use super::*;
+    use crate::base::Protocol;
     use crate::base::limits::{DUPLICATE_WINDOW_MS, FRAGMENT_TIMEOUT_MS, IPV6_EXTENSIONS_MAX};
-    use crate::base::{LinkType, Protocol};
 
     const HELLO: &[u8] = b"hello, tap";
 

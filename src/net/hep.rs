@@ -131,6 +131,20 @@ impl HepFramer {
         continuity: Continuity,
         mut on_message: impl FnMut(HepMessage<'_>),
     ) {
+        self.feed_whole(bytes, continuity, |bytes| {
+            if let Some(message) = hep3(bytes) {
+                on_message(message);
+            }
+        });
+    }
+
+    /// The same, with each message as it came, parsed or not.
+    pub fn feed_whole(
+        &mut self,
+        bytes: &[u8],
+        continuity: Continuity,
+        mut on_message: impl FnMut(&[u8]),
+    ) {
         if continuity == Continuity::Gap {
             self.held.clear();
             self.seeking = true;
@@ -159,12 +173,16 @@ impl HepFramer {
             let Some((message, behind)) = rest.split_at_checked(length) else { break };
             self.seeking = false;
             rest = behind;
-            if let Some(message) = hep3(message) {
-                on_message(message);
-            }
+            on_message(message);
         }
         let taken = self.held.len().saturating_sub(rest.len());
         self.held.drain(..taken);
+    }
+
+    /// True when what came last was not HEP, or bytes are missing.
+    #[must_use]
+    pub const fn is_seeking(&self) -> bool {
+        self.seeking
     }
 
     /// Bytes of a message that is not whole.

@@ -33,7 +33,7 @@ pub(super) fn network<'a>(frame: &Frame<'a>) -> Result<(Network, &'a [u8]), Fram
         LinkType::Loop => loopback(frame.bytes, Order::Network),
         LinkType::LinuxCooked => cooked(frame.bytes),
         LinkType::LinuxCooked2 => cooked2(frame.bytes),
-        LinkType::Other(_) => return Err(FrameOutcome::UnsupportedLink),
+        LinkType::Hep | LinkType::Other(_) => return Err(FrameOutcome::UnsupportedLink),
     };
     found.unwrap_or_else(|| Err(incomplete(missing_bytes(frame))))
 }
