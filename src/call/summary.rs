@@ -134,6 +134,12 @@ pub struct StreamSummary {
     pub reordered: u64,
     /// Interarrival jitter (RFC 3550 §6.4.1), at the end of the stream.
     pub jitter_ms: f64,
+    /// The same, its mean over the packets.
+    #[serde(default)]
+    pub jitter_mean_ms: f64,
+    /// The same, at its worst.
+    #[serde(default)]
+    pub jitter_max_ms: f64,
     /// E-model estimate (G.107), 1–4.5; null where the codec has no published impairment.
     pub mos: Option<f64>,
     /// By what evidence it is of this call: `sdp`, `symmetric`, `ice`, `ssrc`, `port`, `time`,

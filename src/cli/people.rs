@@ -109,6 +109,8 @@ pub mod tests {
             duplicate: 1,
             reordered: 2,
             jitter_ms: 1.25,
+            jitter_mean_ms: 1.0,
+            jitter_max_ms: 3.5,
             mos,
             rtcp: (channel == "caller").then(|| RtcpSummary {
                 reports: 12,

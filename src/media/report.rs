@@ -44,8 +44,12 @@ pub struct StreamReport {
     pub duplicate: u64,
     /// Out of order.
     pub reordered: u64,
-    /// Interarrival jitter.
+    /// Interarrival jitter, at the end.
     pub jitter_ms: f64,
+    /// The same, its mean over the packets.
+    pub jitter_mean_ms: f64,
+    /// The same, at its worst.
+    pub jitter_max_ms: f64,
     /// E-model.
     pub mos: Option<f64>,
     /// What the phones said of it in RTCP.

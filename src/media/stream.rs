@@ -196,6 +196,8 @@ impl Stream {
             duplicate: self.loss.duplicate().saturating_add(self.copies),
             reordered: self.loss.reordered(),
             jitter_ms,
+            jitter_mean_ms: self.jitter.average_ms(),
+            jitter_max_ms: self.jitter.max_ms(),
             mos: mos(&self.codec, ratio, burst, 0.0, jitter_ms),
             rtcp: None,
             matched_by: None,

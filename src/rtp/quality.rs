@@ -13,6 +13,9 @@ pub struct Jitter {
     clock_hz: f64,
     last: Option<(i64, i64)>,
     mean_ticks: f64,
+    sum_ticks: f64,
+    max_ticks: f64,
+    taken: u64,
 }
 
 impl Jitter {
@@ -20,7 +23,7 @@ impl Jitter {
     #[must_use]
     pub fn new(clock_hz: u32) -> Self {
         let clock_hz = if clock_hz == 0 { 8_000.0 } else { f64::from(clock_hz) };
-        Self { clock_hz, last: None, mean_ticks: 0.0 }
+        Self { clock_hz, last: None, mean_ticks: 0.0, sum_ticks: 0.0, max_ticks: 0.0, taken: 0 }
     }
 
     /// Takes one packet: when it arrived, and its timestamp on a line that does not wrap.
@@ -42,6 +45,9 @@ impl Jitter {
         let difference = (arrival_ticks - sent_ticks).abs();
         if difference <= self.clock_hz {
             self.mean_ticks += (difference - self.mean_ticks) / 16.0;
+            self.sum_ticks += self.mean_ticks;
+            self.max_ticks = self.max_ticks.max(self.mean_ticks);
+            self.taken = self.taken.saturating_add(1);
         }
     }
 
@@ -54,6 +60,18 @@ impl Jitter {
     #[must_use]
     pub fn ms(&self) -> f64 {
         self.mean_ticks * 1_000.0 / self.clock_hz
+    }
+
+    /// The estimate's mean over all packets so far, in milliseconds.
+    #[must_use]
+    pub fn average_ms(&self) -> f64 {
+        self.sum_ticks * 1_000.0 / self.clock_hz / self.taken.max(1) as f64
+    }
+
+    /// The estimate's maximum so far, in milliseconds.
+    #[must_use]
+    pub fn max_ms(&self) -> f64 {
+        self.max_ticks * 1_000.0 / self.clock_hz
     }
 }
 

@@ -143,6 +143,8 @@ fn stream(report: &StreamReport) -> StreamSummary {
         duplicate: report.duplicate,
         reordered: report.reordered,
         jitter_ms: round(report.jitter_ms, 3),
+        jitter_mean_ms: round(report.jitter_mean_ms, 3),
+        jitter_max_ms: round(report.jitter_max_ms, 3),
         mos: report.mos.map(|mos| round(mos, 2)),
         rtcp: report.rtcp.as_ref().map(rtcp),
         matched_by: report.matched_by.map(|by| by.evidence().into()),
