@@ -24,6 +24,8 @@ pub enum EntryKind {
     Rtp,
     /// An RTCP packet (UDP payload).
     Rtcp,
+    /// A DTLS or ZRTP packet: how the phones agree on SRTP keys (UDP payload).
+    KeyExchange,
     /// A frame seen a second time; payload: its RTP header alone.
     DuplicateRtp,
     /// A control event of the call, as `call::Control` writes it; addresses are zero.
@@ -41,6 +43,7 @@ impl EntryKind {
         match self {
             Self::Rtp => 0,
             Self::Rtcp => 1,
+            Self::KeyExchange => 7,
             Self::DuplicateRtp => 2,
             Self::Control => 3,
             Self::Dropped => 4,
@@ -58,6 +61,7 @@ impl EntryKind {
             4 => Some(Self::Dropped),
             5 => Some(Self::Claimed),
             6 => Some(Self::Matched),
+            7 => Some(Self::KeyExchange),
             _ => None,
         }
     }

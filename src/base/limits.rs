@@ -129,6 +129,36 @@ pub const SDP_CANDIDATES_MAX: usize = 16;
 /// Sources (`a=ssrc`) read of one media section.
 pub const SDP_SSRCS_MAX: usize = 8;
 
+/// `a=crypto` lines read of one media section; RFC 4568 leaves the number open, phones offer up to 8.
+pub const SDP_CRYPTO_MAX: usize = 16;
+
+/// Keys read of one `a=crypto` line (RFC 4568 §6.1 allows several, told apart by their MKI).
+pub const SDP_CRYPTO_KEYS_MAX: usize = 8;
+
+/// SRTP keys that one party may be sending with on one leg, by what it offers now.
+pub const SRTP_KEYS_PER_CHANNEL_MAX: usize = 16;
+
+/// SRTP keys tried for one party of a call: those of all its legs, and those that it sent with before.
+/// Beyond it the oldest goes.
+pub const SRTP_KEY_RING_MAX: usize = 2 * SRTP_KEYS_PER_CHANNEL_MAX;
+
+/// Roll-over counters tried for a stream whose beginning was not seen: one lasts 22 minutes at 20 ms,
+/// so that this reaches a day into a call.
+pub const SRTP_ROC_TRIED_MAX: u32 = 66;
+
+/// Bytes of a DTLS ClientHello or ServerHello; a longer one is passed over (with the key shares of
+/// today's browsers a hello has under 2 kB).
+pub const DTLS_HELLO_BYTES_MAX: usize = 8 << 10;
+
+/// Records of a DTLS datagram, and messages of a record, that are looked at; a flight has five.
+pub const DTLS_MESSAGES_PER_RECORD_MAX: usize = 8;
+
+/// SRTP protection profiles read of one hello.
+pub const DTLS_PROFILES_MAX: usize = 8;
+
+/// Pairs of addresses in one call between which keys are agreed on (DTLS, ZRTP); more are ignored.
+pub const KEY_EXCHANGES_PER_CALL_MAX: usize = 8;
+
 /// Two equal frames closer than this are one frame that the mirror copied twice; a SIP
 /// retransmission comes after 500 ms at the earliest (RFC 3261 §17.1.1.2, T1).
 pub const DUPLICATE_WINDOW_MS: i64 = 20;

@@ -31,6 +31,8 @@ outcomes! {
     Rtp = "rtp",
     /// RTCP of a known flow.
     Rtcp = "rtcp",
+    /// DTLS or ZRTP of a known flow: how its SRTP keys are agreed on.
+    KeyExchange = "key_exchange",
     /// IP, but neither SIP nor RTP nor RTCP; or not IP at all (ARP, LLDP…).
     NotVoip = "not_voip",
     /// Looks like RTP or RTCP, but no SDP announced it in time.

@@ -362,6 +362,8 @@ fn merge_plan(plan: &mut MediaPlan, more: MediaPlan) {
                 mine.formats.push(format);
             }
         }
-        mine.protection = theirs.protection;
+        mine.protection = mine.protection.max(theirs.protection);
+        mine.add_keys(&theirs.keys);
+        mine.add_refused(&theirs.refused);
     }
 }

@@ -170,15 +170,48 @@ impl Branch {
                         plan.formats.push(format.clone());
                     }
                 }
-                if description.protection() == Protection::Encrypted {
-                    plan.protection = Protection::Encrypted;
-                }
             }
         }
+        plan.protection = self.protection();
+        self.add_keys(sender, &mut plan);
         let sends = self.confirmed(sender).is_none_or(MediaDescription::sends_audio);
         let receives = self.confirmed(sender.other()).is_none_or(MediaDescription::receives_audio);
         plan.state = if sends && receives { MediaState::Flowing } else { MediaState::OnHold };
         plan
+    }
+
+    /// What offer and answer agreed on; while another offer is open, or there is no answer yet, each
+    /// packet tells for itself (RFC 8643 §3.1: crypto attributes in RTP/AVP count when both have them).
+    fn protection(&self) -> Protection {
+        let offered = self.open.as_ref().map(|open| open.media.protection());
+        let agreed = match (&self.caller, &self.callee) {
+            (Some(caller), Some(callee)) => {
+                let (one, other) = (caller.protection(), callee.protection());
+                match one.min(other) {
+                    Protection::Plain if one.max(other) == Protection::Encrypted => {
+                        Protection::Optional
+                    }
+                    Protection::Plain => Protection::Plain,
+                    _ => one.max(other),
+                }
+            }
+            (one, other) => {
+                let side = one.as_ref().or(other.as_ref()).map(MediaDescription::protection);
+                return side.max(offered).unwrap_or_default();
+            }
+        };
+        if offered.is_none_or(|offered| offered == agreed) { agreed } else { Protection::Optional }
+    }
+
+    /// The keys of the sender's own SDP: those whose tags the other party repeated come first.
+    fn add_keys(&self, sender: Channel, plan: &mut ChannelPlan) {
+        let answered = self.confirmed(sender.other()).into_iter();
+        let tags: Vec<u32> =
+            answered.flat_map(MediaDescription::crypto).map(|offer| offer.tag).collect();
+        let own = || self.descriptions(sender).flat_map(MediaDescription::crypto);
+        let (accepted, rest): (Vec<_>, Vec<_>) = own().partition(|own| tags.contains(&own.tag));
+        plan.add_keys(accepted.into_iter().chain(rest).flat_map(|offer| &offer.keys));
+        plan.add_refused(own().filter_map(|offer| offer.refused.as_ref()));
     }
 
     const fn confirmed(&self, party: Channel) -> Option<&MediaDescription> {

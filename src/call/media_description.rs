@@ -6,6 +6,7 @@
 //! Sources: RFC 4566, RFC 3264 §8.4 (hold), RFC 3605 (`a=rtcp`), RFC 5761 §5.1.3 (`a=rtcp-mux`),
 //! RFC 8839 (ICE candidates), RFC 9143 (bundles).
 
+use super::sdes::{CryptoOffer, crypto_offers};
 use crate::base::limits::CLAIMS_PER_CALL_MAX;
 use crate::base::{Channel, Endpoint};
 use crate::rtp::flow_table::{Claim, ClaimRole};
@@ -44,6 +45,7 @@ struct AudioMedium {
     sends: bool,
     receives: bool,
     protection: Protection,
+    crypto: Vec<CryptoOffer>,
 }
 
 impl MediaDescription {
@@ -119,11 +121,15 @@ impl MediaDescription {
         self.audio.iter().any(|medium| medium.receives && medium.has_address())
     }
 
-    /// Encrypted when any audio medium is.
+    /// The most that any audio medium has.
     #[must_use]
     pub fn protection(&self) -> Protection {
-        let encrypted = self.audio.iter().any(|medium| medium.protection == Protection::Encrypted);
-        if encrypted { Protection::Encrypted } else { Protection::Plain }
+        self.audio.iter().map(|medium| medium.protection).max().unwrap_or_default()
+    }
+
+    /// SDES keys that this party sends with, if they are accepted.
+    pub fn crypto(&self) -> impl Iterator<Item = &CryptoOffer> {
+        self.audio.iter().flat_map(|medium| &medium.crypto)
     }
 
     /// Adds the addresses of the same description as another hop carries it (a proxy that relays
@@ -192,8 +198,16 @@ fn audio_medium(medium: &Media<'_>) -> AudioMedium {
         channels: format.channels,
         fmtp: format.fmtp.map_or_else(String::new, |text| String::from_utf8_lossy(text).into()),
     });
-    let encrypted = medium.protocol.is_encrypted() || medium.crypto_count > 0;
-    let protection = if encrypted { Protection::Encrypted } else { Protection::Plain };
+    // A medium that was refused says nothing of the one beside it that was not.
+    let protection = if medium.port == 0 {
+        Protection::Plain
+    } else if medium.protocol.is_encrypted() {
+        Protection::Encrypted
+    } else if medium.crypto_count > 0 || medium.has_fingerprint {
+        Protection::Optional
+    } else {
+        Protection::Plain
+    };
     let active = medium.port != 0;
     AudioMedium {
         endpoint,
@@ -204,5 +218,6 @@ fn audio_medium(medium: &Media<'_>) -> AudioMedium {
         sends: active && matches!(medium.direction, Direction::SendRecv | Direction::SendOnly),
         receives: active && matches!(medium.direction, Direction::SendRecv | Direction::RecvOnly),
         protection,
+        crypto: if active { crypto_offers(medium) } else { Vec::new() },
     }
 }

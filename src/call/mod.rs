@@ -18,6 +18,7 @@ mod join;
 mod leg;
 mod lingering;
 mod media_description;
+mod sdes;
 mod strangers;
 pub mod summary;
 mod table;

@@ -114,6 +114,10 @@ pub struct StreamSummary {
     pub channel: String,
     /// Encoding name as in rtpmap, upper case.
     pub codec: String,
+    /// The SRTP suite that authenticated it, by its name in SDP; null where it came in the clear, or
+    /// locked.
+    #[serde(default)]
+    pub srtp: Option<String>,
     /// RTP clock rate.
     pub clock_hz: u32,
     /// `0x` and eight hex digits.

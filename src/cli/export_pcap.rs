@@ -83,7 +83,7 @@ fn put_sip(writer: &mut FrameWriter, message: &SipMessage, counts: &mut PcapCoun
 
 fn put_media(writer: &mut FrameWriter, entry: &PacketEntry<'_>, counts: &mut PcapCounts) {
     match entry.kind {
-        EntryKind::Rtp | EntryKind::Rtcp => {}
+        EntryKind::Rtp | EntryKind::Rtcp | EntryKind::KeyExchange => {}
         // Not packets of their own: a doubled frame's header, our own marks.
         EntryKind::DuplicateRtp
         | EntryKind::Control

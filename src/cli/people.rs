@@ -99,6 +99,7 @@ pub mod tests {
         StreamSummary {
             channel: channel.into(),
             codec: "PCMA".into(),
+            srtp: None,
             clock_hz: 8_000,
             ssrc: "0x0000002a".into(),
             source: "10.0.0.1:4000".into(),

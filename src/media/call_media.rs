@@ -12,6 +12,7 @@ use super::evidence::Evidence;
 use super::far_end::FarEnd;
 use super::gaps::{Gap, GapLog, GapReason};
 use super::holds::Holds;
+use super::key_exchange::KeyExchanges;
 use super::notes::Notes;
 use super::placement::{Content, Held, Surface};
 use super::report::{MediaReport, Recorded, StreamReport};
@@ -19,11 +20,14 @@ use super::settings::{MediaSettings, MediaSink, StartAt, Store};
 use super::side::Side;
 use super::stream::{Extended, Stream, StreamKey, Timed};
 use super::track::SLOT_MS;
+use super::unread::{Lock, keep_control};
 use crate::base::limits::{EARLY_MEDIA_BYTES_MAX, END_GRACE_MS, STREAMS_PER_CALL_MAX};
 use crate::base::time::NS_PER_MS;
 use crate::base::{Channel, EntryKind, PacketEntry, PacketTime, Reader};
 use crate::rtp::header::RtpView;
-use crate::rtp::plan::{Control, MediaPlan, Protection, ResumePoint};
+use crate::rtp::plan::{Control, MediaFormat, MediaPlan, ResumePoint};
+use crate::rtp::srtp::KeyRing;
+use crate::tls::KeyLog;
 
 /// Network jitter that a packet may have and still find its slot, beside the reorder window.
 const JITTER_MS: i64 = 250;
@@ -39,26 +43,33 @@ pub const PRE_SKIP_NS: i64 = 6_500_000;
 /// A call's media.
 #[derive(Debug)]
 pub struct CallMedia {
-    settings: MediaSettings,
+    pub(super) settings: MediaSettings,
     now: PacketTime,
     start: Option<PacketTime>,
     answered: bool,
     ended_at: Option<PacketTime>,
-    plan: MediaPlan,
+    pub(super) plan: MediaPlan,
     plan_since: PacketTime,
-    streams: Vec<Stream>,
+    /// SRTP keys, by sender.
+    pub(super) keys: [KeyRing; 2],
+    pub(super) key_exchanges: KeyExchanges,
+    pub(super) streams: Vec<Stream>,
     evidence: Evidence,
     sides: [Side; 2],
-    gaps: GapLog,
-    far_end: FarEnd,
+    pub(super) gaps: GapLog,
+    pub(super) far_end: FarEnd,
     digits: DigitLog,
     notes: Notes,
     holds: Holds,
     early: Vec<u8>,
     next_slot: u32,
-    bytes: u64,
-    recorded: Recorded,
+    pub(super) bytes: u64,
+    pub(super) recorded: Recorded,
+    /// Packets were kept that cannot be heard.
+    pub(super) has_unread: bool,
     packet: (Vec<u8>, Vec<u8>),
+    /// The packet at hand, decrypted.
+    unlocked: Vec<u8>,
 }
 
 impl CallMedia {
@@ -74,6 +85,8 @@ impl CallMedia {
             ended_at: None,
             plan: MediaPlan::default(),
             plan_since: PacketTime::MIN,
+            keys: Default::default(),
+            key_exchanges: KeyExchanges::default(),
             streams: Vec::new(),
             evidence: Evidence::default(),
             sides: [side(), side()],
@@ -86,8 +99,15 @@ impl CallMedia {
             next_slot: 0,
             bytes: 0,
             recorded: Recorded::Nothing,
+            has_unread: false,
             packet: (Vec::new(), Vec::new()),
+            unlocked: Vec::new(),
         }
+    }
+
+    /// Where secrets of DTLS handshakes are looked up.
+    pub fn set_key_log(&mut self, log: KeyLog) {
+        self.key_exchanges.set_log(log);
     }
 
     /// True once `Control::Ended` was taken: the report is final.
@@ -114,6 +134,7 @@ impl CallMedia {
             EntryKind::DuplicateRtp => self.copy(entry),
             EntryKind::Dropped => self.dropped(entry),
             EntryKind::Rtcp => self.rtcp(entry, sink),
+            EntryKind::KeyExchange => self.key_exchange(entry, sink),
             EntryKind::Matched => self.evidence.note(entry),
             EntryKind::Claimed => {}
         }
@@ -129,7 +150,7 @@ impl CallMedia {
             keep_control(now, control, sink);
         }
         match control {
-            Control::Plan(plan) => self.change_plan(now, plan),
+            Control::Plan(plan) => self.change_plan(now, plan, sink),
             Control::Answered => {
                 self.answered = true;
                 if self.settings.start == StartAt::Answer {
@@ -140,7 +161,7 @@ impl CallMedia {
             Control::Ended { at_ns } => self.end(PacketTime::from_ns(*at_ns), sink),
             Control::Digit(told) if self.start.is_some() => self.digits.signalled(now, told),
             Control::Digit(_) => {}
-            Control::Resumed(point) => self.resume(point),
+            Control::Resumed(point) => self.resume(now, point, sink),
         }
     }
 
@@ -184,11 +205,12 @@ impl CallMedia {
     }
 
     /// Goes on where another process stopped; ignored by the one that never stopped.
-    fn resume(&mut self, point: &ResumePoint) {
+    fn resume(&mut self, now: PacketTime, point: &ResumePoint, sink: &mut dyn MediaSink) {
         if self.start.is_some() || !self.streams.is_empty() {
             return;
         }
         self.plan = point.plan.clone();
+        self.take_keys(now, sink);
         self.answered = point.answered;
         self.start = point.start_ns.map(PacketTime::from_ns);
         self.next_slot = point.next_slot;
@@ -223,9 +245,10 @@ impl CallMedia {
         }
     }
 
-    fn change_plan(&mut self, now: PacketTime, plan: &MediaPlan) {
+    fn change_plan(&mut self, now: PacketTime, plan: &MediaPlan, sink: &mut dyn MediaSink) {
         self.plan = plan.clone();
         self.plan_since = now;
+        self.take_keys(now, sink);
         let Some(start) = self.start else { return };
         let now_ns = now.ns_since(start);
         for channel in Channel::BOTH {
@@ -276,44 +299,62 @@ impl CallMedia {
         }
     }
 
-    fn rtcp(&mut self, entry: &PacketEntry<'_>, sink: &mut dyn MediaSink) {
-        self.far_end.on_rtcp(entry, self.plan.channel(entry.channel).protection);
-        if self.settings.store == Store::Raw {
-            self.keep_raw(entry, sink);
+    fn rtp(&mut self, entry: &PacketEntry<'_>, sink: &mut dyn MediaSink) {
+        if self.key_exchanges.look_again() {
+            self.take_keys(entry.time, sink);
         }
+        // The padding of SRTP is encrypted: only the header can be read before it is opened.
+        let Ok(header) = RtpView::parse_header(entry.payload) else { return };
+        let sending = self.plan.sending(entry.channel, entry.source, entry.destination);
+        let format = sending.format(header.payload_type().0);
+        let clock_hz = format.as_ref().map_or(8_000, |format| format.clock_hz);
+        let index = self.stream(entry, &header, clock_hz);
+        let mut unlocked = std::mem::take(&mut self.unlocked);
+        let lock = self.unlock(entry, index, format.as_ref(), &mut unlocked);
+        let view = match lock {
+            Lock::None => RtpView::parse(entry.payload),
+            Lock::Opened => RtpView::parse(&unlocked),
+            Lock::Locked => Ok(header),
+        };
+        if let Ok(view) = view {
+            self.packet(entry, &view, lock, (index, format), sink);
+        }
+        self.unlocked = unlocked;
     }
 
-    fn rtp(&mut self, entry: &PacketEntry<'_>, sink: &mut dyn MediaSink) {
-        let Ok(view) = RtpView::parse(entry.payload) else { return };
-        let channel = entry.channel;
-        let sending = self.plan.sending(channel, entry.source, entry.destination);
-        let format = sending.format(view.payload_type().0);
-        let encrypted = sending.protection == Protection::Encrypted;
+    fn packet(
+        &mut self,
+        entry: &PacketEntry<'_>,
+        view: &RtpView<'_>,
+        lock: Lock,
+        (index, format): (usize, Option<MediaFormat>),
+        sink: &mut dyn MediaSink,
+    ) {
         let clock_hz = format.as_ref().map_or(8_000, |format| format.clock_hz);
         let found = format.as_ref().map_or(Meaning::Undecodable, meaning);
         let is_audio = !matches!(found, Meaning::Events | Meaning::ComfortNoise);
-        let index = self.stream(entry, &view, clock_hz);
         let Some(stream) = self.streams.get_mut(index) else { return };
         if is_audio && stream.codec.is_empty() {
             let unknown = || format!("PT{}", view.payload_type().0);
             stream.codec = format.as_ref().map_or_else(unknown, |format| format.encoding.clone());
         }
         let timed = if is_audio { Timed::Yes } else { Timed::No };
-        let Some(extended) = stream.measure(entry.time, &view, timed) else { return };
+        let Some(extended) = stream.measure(entry.time, view, timed) else { return };
         let recording = self.answered || self.settings.start == StartAt::Media;
         if !recording {
             return;
         }
         let start = *self.start.get_or_insert(entry.time);
+        let encrypted = lock == Lock::Locked;
         if found == Meaning::Events && !encrypted {
-            self.event(entry, &view, index, clock_hz);
+            self.event(entry, view, index, clock_hz);
         }
         match self.settings.store {
             Store::None => {}
             Store::Raw => self.keep_raw(entry, sink),
             Store::Opus => {
                 let unread = if encrypted {
-                    Some((GapReason::Encrypted, "is encrypted (SRTP)".to_owned()))
+                    Some((GapReason::Encrypted, String::new()))
                 } else if matches!(found, Meaning::Undecodable | Meaning::NoDecoder) {
                     let codec = self.streams.get(index).map_or("", |stream| stream.codec.as_str());
                     Some((GapReason::Undecodable, why_unread(found, codec)))
@@ -328,7 +369,7 @@ impl CallMedia {
                     Meaning::ComfortNoise if !encrypted => Content::ComfortNoise,
                     _ => Content::Other,
                 };
-                self.record(entry, &view, extended, content, (index, clock_hz, start));
+                self.record(entry, view, extended, content, (index, clock_hz, start));
             }
         }
     }
@@ -401,40 +442,6 @@ impl CallMedia {
                 self.digits.event(entry, view, &mut stream.events, (index, clock_hz));
             }
         }
-    }
-
-    /// Keeps a packet that cannot be decoded, and notes the gap.
-    fn keep_unread(
-        &mut self,
-        entry: &PacketEntry<'_>,
-        index: usize,
-        (start, reason, why): (PacketTime, GapReason, &str),
-        sink: &mut dyn MediaSink,
-    ) {
-        let Some(stream) = self.streams.get_mut(index) else { return };
-        let packet_ns = SLOT_MS * NS_PER_MS;
-        let at_ns = entry.time.ns_since(start);
-        let near = at_ns.abs_diff(stream.unread_until_ns) < 200 * NS_PER_MS.unsigned_abs();
-        let from_ns = if near { stream.unread_until_ns } else { at_ns };
-        let to_ns = at_ns.saturating_add(packet_ns).max(from_ns);
-        stream.unread_until_ns = to_ns;
-        let channel = entry.channel;
-        self.gaps.note(Gap { channel, from_ns, to_ns, reason });
-        let text = format!("{}: raw RTP kept: it {why}", channel.label());
-        if self.note(&text) {
-            keep_control(entry.time, &Control::Plan(self.plan.clone()), sink);
-        }
-        self.keep_raw(entry, sink);
-    }
-
-    fn keep_raw(&mut self, entry: &PacketEntry<'_>, sink: &mut dyn MediaSink) {
-        if self.recorded == Recorded::Nothing {
-            self.recorded = Recorded::Raw;
-        }
-        if self.settings.store == Store::Raw {
-            self.bytes = self.bytes.saturating_add(u64::try_from(entry.len_bytes()).unwrap_or(0));
-        }
-        sink.raw(entry);
     }
 
     /// A frame that the front knew as a copy: counted on its stream.
@@ -516,6 +523,7 @@ impl CallMedia {
         let end = self.ended_at.unwrap_or(self.now);
         let len_ns = self.start.map_or(0, |start| end.ns_since(start).max(0));
         let mut notes = self.notes.lines();
+        notes.extend(self.notes_on_locked());
         for stream in self.streams.iter().filter(|stream| stream.was_transcoded()) {
             let channel = stream.key.channel.label();
             let text = format!("{channel}: Opus was transcoded, its packets are not of 20 ms");
@@ -542,12 +550,5 @@ impl CallMedia {
             digits: self.digits.presses(),
             notes,
         }
-    }
-}
-
-/// Keeps SIP's word among packets that are kept as they came.
-fn keep_control(now: PacketTime, control: &Control, sink: &mut dyn MediaSink) {
-    if let Ok(payload) = serde_json::to_vec(control) {
-        sink.raw(&PacketEntry::mark(now, EntryKind::Control, &payload));
     }
 }

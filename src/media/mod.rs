@@ -14,6 +14,7 @@ mod evidence;
 mod far_end;
 mod gaps;
 mod holds;
+mod key_exchange;
 mod noise;
 mod notes;
 mod placement;
@@ -24,6 +25,7 @@ mod stream;
 mod stretch;
 mod tones;
 mod track;
+mod unread;
 mod voice;
 
 pub use call_media::CallMedia;

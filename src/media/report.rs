@@ -9,6 +9,7 @@ use super::far_end::FarEndReport;
 use super::gaps::Gap;
 use super::stream::StreamKey;
 use crate::base::{Channel, PacketTime};
+use crate::rtp::SrtpSuite;
 use crate::rtp::matched_by::MatchedBy;
 
 /// What is in the archive of a call.
@@ -32,6 +33,8 @@ pub struct StreamReport {
     pub first: PacketTime,
     /// Encoding name.
     pub codec: String,
+    /// The SRTP suite that its packets were opened with.
+    pub srtp: Option<SrtpSuite>,
     /// RTP clock.
     pub clock_hz: u32,
     /// Packets, duplicates left out.

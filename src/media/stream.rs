@@ -14,6 +14,7 @@ use crate::rtp::header::RtpView;
 use crate::rtp::loss::LossCounter;
 use crate::rtp::quality::{Jitter, mos};
 use crate::rtp::reorder::{ReorderBuffer, RtpDrop};
+use crate::rtp::srtp::SrtpStream;
 use crate::rtp::telephone_event::EventTracker;
 
 /// The first packet waits this long for one that was sent before it.
@@ -54,6 +55,10 @@ pub struct Stream {
     pub copies: u64,
     /// RFC 4733 events.
     pub events: EventTracker,
+    /// Its keys and roll-over counter, where it is SRTP.
+    pub srtp: SrtpStream,
+    /// Packets that no key opened.
+    pub locked: u64,
     /// Until where packets that cannot be decoded reach, in ns from the recording's start.
     pub unread_until_ns: i64,
     jitter: Jitter,
@@ -88,6 +93,8 @@ impl Stream {
             late: 0,
             copies: 0,
             events: EventTracker::default(),
+            srtp: SrtpStream::default(),
+            locked: 0,
             unread_until_ns: i64::MIN,
             jitter: Jitter::new(clock_hz),
             loss: LossCounter::new(),
@@ -188,6 +195,7 @@ impl Stream {
         StreamReport {
             key: self.key,
             first: self.first,
+            srtp: self.srtp.suite(),
             codec: if self.codec.is_empty() { "UNKNOWN".into() } else { self.codec.clone() },
             clock_hz: self.clock_hz,
             packets: self.loss.received().saturating_add(self.loss.stray()),

@@ -1,12 +1,13 @@
 //! Tells what a UDP payload is by its content, since ports say nothing.
 //!
-//! Purpose: sort the datagrams of a media port into RTP, RTCP, STUN, DTLS and the rest.
+//! Purpose: sort the datagrams of a media port into RTP, RTCP, STUN, DTLS, ZRTP and the rest.
 //! Invariants: `Rtp` means that [`RtpView::parse`] accepts it; no byte pattern panics.
-//! Non-goals: certainty (twelve random bytes can look like RTP; the flow table decides), ZRTP, TURN
+//! Non-goals: certainty (twelve random bytes can look like RTP; the flow table decides), TURN
 //! channels, and DTLS 1.3's short records, all of which are `Other`.
 //! Sources: RFC 5761 §4 (RTP beside RTCP), RFC 7983 (first byte), RFC 8489 §5, RFC 6347 §4.1.
 
 use super::header::RtpView;
+use super::zrtp::ZrtpMessage;
 use crate::base::Reader;
 
 /// What a UDP payload looks like.
@@ -20,6 +21,8 @@ pub enum Datagram {
     Stun,
     /// A DTLS 1.0 or 1.2 record.
     Dtls,
+    /// A ZRTP packet, by its magic cookie.
+    Zrtp,
     /// None of these.
     Other,
 }
@@ -32,6 +35,7 @@ pub fn classify(payload: &[u8]) -> Datagram {
     };
     match first {
         0..=3 if is_stun(payload) => Datagram::Stun,
+        16 if ZrtpMessage::parse(payload).is_some() => Datagram::Zrtp,
         20..=26 if is_dtls(payload) => Datagram::Dtls,
         // With the marker bit these are the payload types 64-95, which RTP keeps free for RTCP.
         128..=191 if (192..=223).contains(second) => {
@@ -112,6 +116,7 @@ mod tests {
         assert_eq!(classify(&stun()), Datagram::Stun);
         let dtls = [22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 9];
         assert_eq!(classify(&dtls), Datagram::Dtls);
+        assert_eq!(classify(&super::super::zrtp::tests::packet(*b"Hello   ")), Datagram::Zrtp);
         assert_eq!(classify(b"INVITE sip:bob@example.com SIP/2.0\r\n"), Datagram::Other);
         assert_eq!(classify(b"\r\n\r\n"), Datagram::Other);
         assert_eq!(classify(&[]), Datagram::Other);

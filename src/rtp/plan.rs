@@ -6,6 +6,8 @@
 //! Non-goals: SDP text (see `sip::Sdp`), addresses of the table that fronts read (`flow_table`).
 //! Sources: RFC 3264 (offer/answer), RFC 3551 §6 (static payload types), RFC 4566.
 
+use super::srtp_key::SrtpKey;
+use crate::base::limits::SRTP_KEYS_PER_CHANNEL_MAX;
 use crate::base::{Channel, Endpoint};
 use serde::{Deserialize, Serialize};
 
@@ -59,12 +61,14 @@ pub enum MediaState {
     OnHold,
 }
 
-/// Whether payloads can be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether payloads are ciphertext, by SDP; more is greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Protection {
     /// RTP/AVP.
     #[default]
     Plain,
+    /// RTP/AVP with keys beside it, or between two descriptions: each packet tells (RFC 8643).
+    Optional,
     /// RTP/SAVP and the like: payloads are ciphertext.
     Encrypted,
 }
@@ -77,8 +81,34 @@ pub struct ChannelPlan {
     pub formats: Vec<MediaFormat>,
     /// Whether sound is expected from this party.
     pub state: MediaState,
-    /// Whether it can be read.
+    /// Whether it is ciphertext.
     pub protection: Protection,
+    /// SRTP keys that this party may send with, by its own SDP: those that were accepted first.
+    #[serde(default)]
+    pub keys: Vec<SrtpKey>,
+    /// What its SDP offers beside them and callspan cannot use.
+    #[serde(default)]
+    pub refused: Vec<String>,
+}
+
+impl ChannelPlan {
+    /// Adds keys that are not there yet, as far as `SRTP_KEYS_PER_CHANNEL_MAX` goes.
+    pub fn add_keys<'a>(&mut self, keys: impl IntoIterator<Item = &'a SrtpKey>) {
+        for key in keys {
+            if self.keys.len() < SRTP_KEYS_PER_CHANNEL_MAX && !self.keys.contains(key) {
+                self.keys.push(key.clone());
+            }
+        }
+    }
+
+    /// Adds what cannot be used, likewise.
+    pub fn add_refused<'a>(&mut self, refused: impl IntoIterator<Item = &'a String>) {
+        for reason in refused {
+            if self.refused.len() < SRTP_KEYS_PER_CHANNEL_MAX && !self.refused.contains(reason) {
+                self.refused.push(reason.clone());
+            }
+        }
+    }
 }
 
 /// What is sent on a further leg of the call.
@@ -147,6 +177,15 @@ impl MediaPlan {
             (Some(leg), Channel::Caller) => &leg.caller,
             (Some(leg), Channel::Callee) => &leg.callee,
         }
+    }
+
+    /// What is sent on a channel, leg by leg.
+    pub fn of_channel(&self, channel: Channel) -> impl Iterator<Item = &ChannelPlan> {
+        let legs = self.legs.iter().map(move |leg| match channel {
+            Channel::Caller => &leg.caller,
+            Channel::Callee => &leg.callee,
+        });
+        [self.channel(channel)].into_iter().chain(legs)
     }
 
     /// Whether sound is expected on a channel: on one of the legs.

@@ -135,6 +135,12 @@ pub fn sdp(data: &[u8]) {
             assert!(media.paths.candidates.len() <= limits::SDP_CANDIDATES_MAX);
             assert!(media.paths.remote.len() <= limits::SDP_CANDIDATES_MAX);
             assert!(media.paths.ssrcs.len() <= limits::SDP_SSRCS_MAX);
+            assert!(media.crypto.len() <= limits::SDP_CRYPTO_MAX.min(media.crypto_count));
+            for line in &media.crypto {
+                assert!(line.keys().count() <= limits::SDP_CRYPTO_KEYS_MAX);
+                assert!(line.keys().all(|key| key.mki.is_none_or(|(_, length)| length <= 128)));
+                assert!(line.parameters().count() <= data.len());
+            }
             for format in &media.formats {
                 assert!(format.payload_type < 128 && format.encoding.len() <= 32);
                 assert!(format.encoding.bytes().all(|byte| byte.is_ascii_graphic()));

@@ -2,7 +2,7 @@
 //!
 //! Purpose: which media a party announces, and where it wants them.
 //! Invariants: at most `limits::SDP_MEDIA_MAX` media sections; each line is looked at once.
-//! Non-goals: offer/answer, times, bandwidths, encryption keys.
+//! Non-goals: offer/answer, times, bandwidths.
 //! Sources: RFC 8866 (SDP), RFC 3264 (hold, rejection), RFC 2543 §B.5 (hold by 0.0.0.0).
 
 use std::net::IpAddr;
@@ -204,7 +204,7 @@ mod tests {
         t=0 0\r\na=ptime:30\r\na=sendonly\r\n\
         m=audio 54400/2 RTP/SAVPF 0 96 101 \r\na=rtpmap:96 opus/48000/2\r\na=fmtp:96 useinbandfec=1\r\n\
         a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na=sendrecv\r\n\
-        a=rtcp:53020 IN IP4 126.16.64.4\r\na=rtcp-mux\r\na=crypto:1 AES x\r\na=crypto:2 AES y\r\n\
+        a=rtcp:53020 IN IP4 126.16.64.4\r\na=rtcp-mux\r\na=crypto:1 AES x\r\na=crypto:2\r\n\
         a=label:left\r\n\
         m=video 0 RTP/AVP 34\r\nc=IN IP6 2001:db8::2/3\r\n\
         m=image 9 udptl t38\r\nc=IN IP4 fax.example\r\n";
@@ -228,6 +228,7 @@ mod tests {
             [(0, "PCMU", None), opus, (101, "TELEPHONE-EVENT", Some(&b"0-15"[..]))]
         );
         assert_eq!((audio.ptime_ms, audio.crypto_count), (Some(20), 2));
+        assert_eq!(audio.crypto.iter().map(|line| line.tag).collect::<Vec<_>>(), [1]);
         let rtcp = RtcpAttribute { port: 53_020, address: ip("126.16.64.4") };
         assert_eq!((audio.rtcp, audio.label), (Some(rtcp), Some(&b"left"[..])));
         assert_eq!((video.port, video.address), (0, ip("2001:db8::2")));

@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 
 use super::lines::{decimal, split_around, split_word, trim};
-use super::{Format, MediaPaths};
+use super::{CryptoLine, Format, MediaPaths};
 use crate::base::limits;
 
 /// The `<media>` of an `m=` line.
@@ -172,7 +172,9 @@ pub struct Media<'a> {
     pub rtcp: Option<RtcpAttribute>,
     /// `a=rtcp-mux`: RTCP shares the RTP port.
     pub has_rtcp_mux: bool,
-    /// How many `a=crypto` lines there are (SDES keys).
+    /// `a=crypto` lines (SDES keys), at most `limits::SDP_CRYPTO_MAX`.
+    pub crypto: Vec<CryptoLine<'a>>,
+    /// How many `a=crypto` lines there are, those that cannot be read or are too many included.
     pub crypto_count: usize,
     /// True when DTLS-SRTP is offered (`a=fingerprint`, in the section or the session).
     pub has_fingerprint: bool,
@@ -207,6 +209,7 @@ impl<'a> Media<'a> {
             ptime_ms: None,
             rtcp: None,
             has_rtcp_mux: false,
+            crypto: Vec::new(),
             crypto_count: 0,
             has_fingerprint: false,
             label: None,
@@ -250,7 +253,12 @@ impl<'a> Media<'a> {
                 self.rtcp = number(port).map(|port| RtcpAttribute { port, address });
             }
             b"rtcp-mux" => self.has_rtcp_mux = true,
-            b"crypto" => self.crypto_count = self.crypto_count.saturating_add(1),
+            b"crypto" => {
+                self.crypto_count = self.crypto_count.saturating_add(1);
+                if self.crypto.len() < limits::SDP_CRYPTO_MAX {
+                    self.crypto.extend(CryptoLine::parse(value));
+                }
+            }
             b"fingerprint" => self.has_fingerprint = true,
             b"label" => self.label = Some(value),
             _ => self.paths.apply_attribute(name, value),

@@ -9,6 +9,7 @@
 mod cipher;
 mod connection;
 pub mod derive;
+pub mod dtls;
 pub mod fuzz;
 mod half;
 mod handshake;
@@ -20,6 +21,7 @@ pub mod suite;
 use std::sync::Arc;
 
 pub use connection::{TlsConnection, TlsStatus};
+pub use dtls::{DtlsHandshake, DtlsSrtpKeys};
 pub use key_log::{KeyLabel, KeyLog, KeyLogCounts, KeyLogParser, KeySecret};
 pub use records::{Opening, is_record, opening};
 pub use rsa_key::{RsaKey, RsaKeyError};

@@ -22,7 +22,7 @@ use crate::net::{
     Continuity, Decap, Decapped, Interest, Sighting, TcpMoves, TcpSegment, TcpStreams,
 };
 use crate::rtp::classify::{Datagram, classify};
-use crate::rtp::flow_table::{ClaimRole, FlowTable};
+use crate::rtp::flow_table::{ClaimRole, FlowTable, Match};
 use crate::rtp::header::RtpView;
 use crate::rtp::rtcp::sender_of;
 use crate::rtp::sight::FlowSight;
@@ -300,6 +300,9 @@ impl<P: SipPort> Rest<P> {
         match classify(packet.payload) {
             Datagram::Rtp => self.rtp(packet),
             Datagram::Rtcp => Some(self.rtcp(packet)),
+            Datagram::Dtls | Datagram::Zrtp if packet.sighting == Sighting::First => {
+                Some(self.key_exchange(packet))
+            }
             _ => Some(not_voip(packet.sighting)),
         }
     }
@@ -431,6 +434,24 @@ impl<P: SipPort> Rest<P> {
             outcome = deliver(&mut self.outbox, target, targets.told, entry);
         }
         outcome
+    }
+
+    /// How phones agree on keys, where one of their flows is known.
+    fn key_exchange(&mut self, packet: MediaPacket<'_>) -> FrameOutcome {
+        let FiveTuple { source, destination, .. } = packet.flow;
+        let found = self.table.find(source, destination);
+        let found = found.or_else(|| self.table.learned(source, destination));
+        let is_audio =
+            |found: &Match| !matches!(found.role, ClaimRole::NotAudio | ClaimRole::Loser);
+        let Some(found) = found.filter(is_audio) else { return FrameOutcome::NotVoip };
+        let MediaPacket { time, payload, .. } = packet;
+        let (kind, channel) = (EntryKind::KeyExchange, found.sender);
+        let entry = PacketEntry { time, source, destination, kind, channel, payload };
+        match self.outbox.push(found.call, &entry) {
+            Pushed::Taken => FrameOutcome::KeyExchange,
+            Pushed::Full => FrameOutcome::QueueFull,
+            Pushed::NoCall => FrameOutcome::CallLimit,
+        }
     }
 
     fn rtcp(&mut self, packet: MediaPacket<'_>) -> FrameOutcome {

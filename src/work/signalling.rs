@@ -22,6 +22,7 @@ use crate::media::{MediaReport, MediaSettings, Store};
 use crate::rtp::flow_table::{Claim, LearnedFlow};
 use crate::rtp::sight::FlowSight;
 use crate::sip::Message;
+use crate::tls::KeyLog;
 use std::sync::Arc;
 
 /// What a front must know.
@@ -64,6 +65,7 @@ pub struct Signalling {
     ready: Arc<Ready>,
     progress: Arc<Progress>,
     stats: Arc<Stats>,
+    key_log: Option<KeyLog>,
     last_tick: PacketTime,
 }
 
@@ -90,8 +92,14 @@ impl Signalling {
             ready: shared.ready,
             progress: shared.progress,
             stats: shared.stats,
+            key_log: None,
             last_tick: PacketTime::MIN,
         }
+    }
+
+    /// Looks secrets of DTLS handshakes up in `log` from now on.
+    pub fn set_key_log(&mut self, log: KeyLog) {
+        self.key_log = Some(log);
     }
 
     /// Calls that go on.
@@ -245,6 +253,9 @@ impl Signalling {
             self.stats.calls_refused.add(1);
         }
         let mut work = Box::new(CallWork::new(settings, self.rings));
+        if let Some(log) = &self.key_log {
+            work.media.set_key_log(log.clone());
+        }
         if is_refused {
             work.note("not recorded: the disk was down to its reserve");
         }

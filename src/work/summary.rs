@@ -133,6 +133,7 @@ fn stream(report: &StreamReport) -> StreamSummary {
     StreamSummary {
         channel: report.key.channel.label().into(),
         codec: report.codec.clone(),
+        srtp: report.srtp.map(|suite| suite.name().into()),
         clock_hz: report.clock_hz,
         ssrc: report.key.ssrc.to_string(),
         source: report.key.source.to_string(),

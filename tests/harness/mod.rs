@@ -15,6 +15,7 @@ use callspan::base::{Frame, FrameSink, LinkType, OutcomeCounts, PacketTime, Ring
 use callspan::call::JoinSettings;
 use callspan::call::summary::CallSummary;
 use callspan::media::{Band, MediaSettings, StartAt, Store, VoiceSettings};
+use callspan::tls::KeyLog;
 use callspan::work::front::Front;
 use callspan::work::outbox::{Outbox, WhenFull};
 use callspan::work::pool::{Overload, Pool, Shared};
@@ -58,6 +59,11 @@ pub struct Finished {
 impl Harness {
     /// Without workers yet. `blocks`: how many there may be.
     pub fn new(path: &Path, blocks: usize) -> Self {
+        Self::with_key_log(path, blocks, KeyLog::new())
+    }
+
+    /// The same, with secrets of DTLS handshakes.
+    pub fn with_key_log(path: &Path, blocks: usize, log: KeyLog) -> Self {
         let keys = keys();
         init(path, &InitOptions::plaintext(), &keys).expect("new archive");
         let options = WriterOptions { segment_bytes: 64 << 20, ..WriterOptions::new(keys) };
@@ -77,8 +83,9 @@ impl Harness {
         let drop = WhenFull::Drop;
         let outbox =
             Outbox::new(RingIndex(0), pool, Arc::clone(&ready), Arc::clone(&progress), drop);
-        let signalling =
+        let mut signalling =
             Signalling::new(settings(), JoinSettings::default(), 1, Box::new(|_| false), joined);
+        signalling.set_key_log(log);
         let front =
             Front::new(InlinePort::new(signalling), outbox, Arc::new(FrontStats::default()));
         let shared = Shared::new(
