@@ -51,7 +51,7 @@ pub fn capture(interfaces: &[String], options: &RunOptions) -> Result<RunReport,
     let (sources, names) = open_rings(interfaces, options)?;
     let log = KeyLog::new();
     let tls = tls_keys(options, log.clone())?;
-    let mut key_log = options.tls_keylog.clone().map(|path| KeyLogFile::new(path, log));
+    let mut key_log = options.tls_keylog.clone().map(|path| KeyLogFile::new(path, log.clone()));
     key_log.iter_mut().for_each(KeyLogFile::look);
     let engine = Engine::start(options, sources.len(), Overload::Spill)?;
     let links: Vec<Arc<Link>> = sources.iter().map(|_| Link::new()).collect();
@@ -68,7 +68,7 @@ pub fn capture(interfaces: &[String], options: &RunOptions) -> Result<RunReport,
         let run = move || run_front(source, front, &stats, &stop, &link);
         threads.push(spawn(format!("callspan-front-{number}"), run)?);
     }
-    let correlator = CorrelatorLoop::new(engine.signalling()?, links);
+    let correlator = CorrelatorLoop::new(engine.signalling(log)?, links);
     let correlator = spawn("callspan-sip".into(), move || correlator.run())?;
     tracing::info!(interfaces = interfaces.join(", "), "recording");
     notify::ready("recording");

@@ -20,6 +20,7 @@ use crate::cli::{RunError, RunOptions, RunReport};
 use crate::media::{self, MediaSettings, VoiceSettings};
 use crate::ops::checkpoint_copy::CheckpointCopy;
 use crate::ops::clock;
+use crate::tls::KeyLog;
 use crate::work::orphans;
 use crate::work::outbox::{Outbox, WhenFull};
 use crate::work::pool::{Overload, Pool, Shared};
@@ -169,10 +170,14 @@ impl Engine {
     ///
     /// # Errors
     /// When the archive's index cannot be read.
-    pub fn signalling(&self) -> Result<Signalling, RunError> {
+    pub fn signalling(&self, log: KeyLog) -> Result<Signalling, RunError> {
         let known_ids = known_ids(&self.path, &self.box_key).map_err(RunError::failed)?;
         let (settings, rings) = (self.settings, self.fronts.len());
-        Ok(Signalling::new(settings, self.joins.clone(), rings, known_ids, self.joined.clone()))
+        let joins = self.joins.clone();
+        let mut signalling =
+            Signalling::new(settings, joins, rings, known_ids, self.joined.clone());
+        signalling.set_key_log(log);
+        Ok(signalling)
     }
 
     /// The outbox and the figures of one ring.

@@ -34,7 +34,8 @@ pub fn replay(files: &[PathBuf], options: &RunOptions) -> Result<RunReport, RunE
     let tls = tls_keys(options, source.key_log().clone())?;
     let engine = Engine::start(options, 1, Overload::Wait)?;
     let (outbox, stats) = engine.front_parts(RingIndex(0));
-    let mut front = Front::new(InlinePort::new(engine.signalling()?), outbox, stats);
+    let mut front =
+        Front::new(InlinePort::new(engine.signalling(source.key_log().clone())?), outbox, stats);
     if let Some(keys) = tls {
         front = front.with_tls(keys);
     }
