@@ -163,7 +163,20 @@ def secrets():
     seed("tls_key_log", "no-last-line-end", b"\x03" + log[:200])
 
 
+def whole_calls():
+    """Settings, then the SIP of a call and the first of its media, as `work::fuzz::pipeline` reads frames."""
+    for number, name in enumerate(("two-phones-pcma", "two-phones-g722-hold")):
+        data, media = bytes([number * 4]), 0
+        for frame in frames(CAPTURES / f"{name}.pcap"):
+            is_sip = b"SIP/2.0" in frame
+            media += not is_sip and len(frame) > 100
+            if is_sip or media < 60:
+                data += struct.pack("!BH", 0 if is_sip else 10, len(frame)) + frame
+        seed("work_pipeline", name, data)
+
+
 from_phones()
+whole_calls()
 by_hand()
 secrets()
 streams()

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 type Body = fn(&[u8]);
 
-const BODIES: [(&str, Body); 18] = [
+const BODIES: &[(&str, Body)] = &[
     ("capture_block", |data| callspan::capture::fuzz::block(data)),
     ("capture_files", |data| callspan::capture::fuzz::files(data)),
     ("codec_amr", |data| callspan::codec::fuzz::amr_payload(data)),
@@ -30,6 +30,7 @@ const BODIES: [(&str, Body); 18] = [
     ("sip_websocket", |data| callspan::sip::fuzz::websocket(data)),
     ("tls_key_log", |data| callspan::tls::fuzz::key_log(data)),
     ("tls_stream", |data| callspan::tls::fuzz::stream(data)),
+    ("work_pipeline", |data| callspan::work::fuzz::pipeline(data)),
 ];
 
 fn fuzz_folder() -> PathBuf {

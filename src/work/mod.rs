@@ -10,6 +10,7 @@
 mod carried;
 pub mod flows;
 pub mod front;
+pub mod fuzz;
 pub mod orphans;
 pub mod outbox;
 pub mod pool;

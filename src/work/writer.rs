@@ -64,6 +64,12 @@ impl ArchiveSender {
         sent.ok().and_then(|()| answer.recv().ok()).unwrap_or_default()
     }
 
+    /// A way that ends in nothing: what is sent is dropped.
+    #[must_use]
+    pub fn to_nowhere(stats: Arc<Stats>) -> Self {
+        Self { queue: bounded(1).0, failure: Arc::new(OnceLock::new()), stats }
+    }
+
     /// Counts bytes that were put aside.
     pub fn count_spilled(&self, bytes: usize) {
         self.stats.spilled_bytes.add(u64::try_from(bytes).unwrap_or(0));
