@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use callspan::base::PacketTime;
-use callspan::base::limits::TLS_WAITING_MS_MAX;
+use callspan::base::limits::{TLS_WAITING_BYTES_MAX, TLS_WAITING_MS_MAX};
 use callspan::tls::{
     Arrival, KeyLogParser, RsaKey, Side, TlsConnection, TlsFault, TlsKeys, TlsStatus,
 };
@@ -285,6 +285,44 @@ fn a_lost_segment_costs_only_the_records_that_it_touched() {
             assert_eq!(tap.gaps[hit], 1, "{arguments:?} {lost}");
         }
     }
+}
+
+#[test]
+fn what_failed_holds_nothing_however_much_follows() {
+    let mut tap = Tap::new(TlsKeys::default());
+    tap.feed(Side::Client, &[22, 3, 1, 0, 4, 1, 0, 0, 0], Arrival::Contiguous);
+    tap.feed(Side::Client, b"nothing like a record", Arrival::Contiguous);
+    assert_eq!(tap.connection.status(), TlsStatus::Failed(TlsFault::NotTls));
+    for _ in 0..1_000 {
+        tap.feed(Side::Client, &[23, 3, 3, 0x40, 0, 7, 7, 7], Arrival::Contiguous);
+        tap.feed(Side::Server, &[7; 1_400], Arrival::AfterGap);
+    }
+    assert_eq!((tap.connection.held_bytes(), tap.gaps), (0, [0; 2]));
+}
+
+#[test]
+fn what_waits_is_bounded_and_the_rest_of_a_flood_costs_nothing_more() {
+    let pair = pair(&["1.3", "TLS_AES_128_GCM_SHA256"]);
+    let mut tap = Tap::new(TlsKeys::default());
+    for (side, bytes) in pair.wire.iter().take(2) {
+        tap.feed(*side, bytes, Arrival::Contiguous);
+    }
+    // Headers at every place, each of a record as long as may be, and gaps.
+    let flood = [23, 3, 3, 0x40, 0].repeat(4_000);
+    for round in 0..100 {
+        let arrival = if round % 3 == 0 { Arrival::AfterGap } else { Arrival::Contiguous };
+        tap.feed(Side::Client, &flood, arrival);
+        tap.feed(Side::Server, &flood, arrival);
+        assert!(tap.connection.held_bytes() <= TLS_WAITING_BYTES_MAX + 2 * flood.len());
+    }
+    assert_eq!(tap.connection.status(), TlsStatus::WithoutKey);
+    tap.keys = keys(&pair.key_log);
+    for _ in 0..100 {
+        tap.feed(Side::Client, &flood, Arrival::AfterGap);
+        tap.feed(Side::Server, &flood, Arrival::AfterGap);
+    }
+    assert_eq!(tap.connection.status(), TlsStatus::Failed(TlsFault::DoesNotOpen));
+    assert!(tap.heard.iter().all(Vec::is_empty) && tap.connection.held_bytes() == 0);
 }
 
 #[test]

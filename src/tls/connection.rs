@@ -91,7 +91,8 @@ impl TlsConnection {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
         };
-        if direction.fault.is_none() {
+        let is_over = matches!(self.status, TlsStatus::Failed(_)) || direction.fault.is_some();
+        if !is_over {
             direction.half.push(bytes, arrival);
             self.go_on(now, keys, &mut deliver);
         }
@@ -159,7 +160,8 @@ impl TlsConnection {
         let mut content = Vec::new();
         loop {
             let (mut progress, mut needs_key) = (false, false);
-            for direction in [&mut self.client, &mut self.server] {
+            let both = [(Side::Client, &mut self.client), (Side::Server, &mut self.server)];
+            for (side, direction) in both {
                 if direction.fault.is_some() {
                     continue;
                 }
@@ -172,7 +174,8 @@ impl TlsConnection {
                             break;
                         }
                         Step::Fault(fault) => {
-                            direction.fault = Some(fault);
+                            // What it holds is of no use.
+                            *direction = Direction { fault: Some(fault), ..Direction::new(side) };
                             break;
                         }
                     }
