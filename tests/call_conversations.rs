@@ -87,7 +87,7 @@ fn a_leg_that_ended_takes_its_last_packets_while_the_other_goes_on() {
 
 #[test]
 fn each_leg_is_a_call_of_its_own_when_operators_want_it() {
-    let settings = JoinSettings { legs: Legs::All, header: None };
+    let settings = JoinSettings { legs: Legs::All, ..JoinSettings::default() };
     let mut tap = Tap { correlator: Correlator::new(settings), ..Tap::default() };
     inbound(&mut tap, "Session-ID: aa55;remote=00");
     tap.sees(100, &onward().header("Session-ID: aa55;remote=00"));
@@ -115,7 +115,7 @@ fn a_session_id_joins_what_numbers_and_ways_do_not() {
 #[test]
 fn the_operators_header_joins_and_another_value_does_not() {
     for (value, calls) in [("42", 1), ("43", 2)] {
-        let settings = JoinSettings { legs: Legs::One, header: Some("x-CALL".into()) };
+        let settings = JoinSettings { header: Some("x-CALL".into()), ..JoinSettings::default() };
         let mut tap = Tap { correlator: Correlator::new(settings), ..Tap::default() };
         inbound(&mut tap, "X-Call: 42");
         let leg = onward().called_as("pilot").between(7, 8).header(&format!("X-Call: {value}"));
@@ -126,7 +126,7 @@ fn the_operators_header_joins_and_another_value_does_not() {
 
 #[test]
 fn two_calls_that_one_switch_makes_face_each_other() {
-    let settings = JoinSettings { legs: Legs::One, header: Some("X-Call".into()) };
+    let settings = JoinSettings { header: Some("X-Call".into()), ..JoinSettings::default() };
     let mut tap = Tap { correlator: Correlator::new(settings), ..Tap::default() };
     inbound(&mut tap, "X-Call: 42");
     let leg = request("INVITE", 1).of_call("2@switch").called_as("pilot").for_user("carol");

@@ -181,6 +181,63 @@ fn calls_and_streams_are_those_of_the_manifest() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// Streams of media alone of which the manifest has no truth, since nothing can be decoded of them:
+/// one digit (ten packets, two of them copies), and SRTP, which looks like G.722.
+const WITHOUT_TRUTH: [(&str, &str, u64, &str); 2] = [
+    ("rtp-only-sipp-dtmf-1.pcap", "UNKNOWN", 8, "none"),
+    ("rtp-only-srtp-alice.pcap", "G722", 1_556, "raw"),
+];
+
+/// Calls of H.323, MGCP and SCCP: their signalling is not read, their media is media.
+const OF_OTHER_SIGNALLING: [(&str, usize); 4] = [
+    ("nongoal-h323-fax-t38.pcapng", 1),
+    ("nongoal-mgcp-call.pcapng", 1),
+    ("nongoal-sccp-call.pcapng", 1),
+    ("nongoal-skinny-ndpi.pcap", 5),
+];
+
+#[test]
+fn media_alone_makes_calls_where_it_is_sound_beyond_doubt() {
+    let Some(corpus) = corpus() else { return };
+    let mut faults = Vec::new();
+    for capture in captures(&corpus) {
+        let name = name(&capture);
+        let path = corpus.join("captures").join(name);
+        let replay = |workers| Replayed::with(&path, &["--workers", workers, "--heuristic-rtp"]);
+        let replayed = replay("2");
+        let made = replayed.calls.iter().filter(|call| call["origin"] == "heuristic");
+        let other = OF_OTHER_SIGNALLING.iter().find(|it| it.0 == name);
+        let is_media = name.starts_with("rtp-only-");
+        if made.count() != other.map_or_else(|| usize::from(is_media), |it| it.1) {
+            faults.push(format!("{name}: calls from media: {}", replayed.rows));
+        }
+        if !is_media && other.is_none() {
+            continue;
+        }
+        for truth in capture["truth"].as_array().into_iter().flatten() {
+            faults.extend(fault_of_stream(name, &replayed, truth));
+        }
+        for call in &replayed.calls {
+            let is_nameless = call["sip_call_ids"] == serde_json::json!([])
+                && call["sides"] == "unknown"
+                && call["caller"]["uri"] == ""
+                && call["answered_at"].is_null();
+            if !is_nameless {
+                faults.push(format!("{name}: {call}"));
+            }
+        }
+        if let Some((_, codec, packets, state)) = WITHOUT_TRUTH.iter().find(|it| it.0 == name) {
+            let (call, stream) = replayed.streams().next().expect("a stream");
+            let state_is = call["recording"]["state"] == *state;
+            if stream["codec"] != *codec || stream["packets"] != *packets || !state_is {
+                faults.push(format!("{name}: {stream}"));
+            }
+        }
+        assert_eq!(replayed.rows, replay("4").rows, "{name}");
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
 fn fault_of_stream(name: &str, replayed: &Replayed, truth: &Value) -> Option<String> {
     let ssrc = truth["ssrc"].as_str().expect("an SSRC");
     let Some((_, stream)) = replayed.streams().find(|(_, stream)| is_of(stream, truth)) else {

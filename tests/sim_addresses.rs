@@ -10,6 +10,7 @@ mod harness;
 
 use callspan::base::FrameOutcome;
 use callspan::call::summary::{CallSummary, StreamSummary};
+use callspan::call::{JoinSettings, MediaCalls};
 use harness::{ALICE, BOB, Finished, Harness, answer, rtp, sip, udp};
 
 const NAT: [u8; 4] = [203, 0, 113, 9];
@@ -39,8 +40,16 @@ fn bye(harness: &mut Harness, ms: i64, call: u32) {
 }
 
 fn run(work: impl FnOnce(&mut Harness)) -> (Finished, Vec<CallSummary>) {
+    run_with(MediaCalls::Never, work)
+}
+
+fn run_with(
+    media_calls: MediaCalls,
+    work: impl FnOnce(&mut Harness),
+) -> (Finished, Vec<CallSummary>) {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut harness = Harness::new(&directory.path().join("a"), BLOCKS);
+    let joins = JoinSettings { media_calls, ..JoinSettings::default() };
+    let mut harness = Harness::with(&directory.path().join("a"), BLOCKS, joins);
     work(&mut harness);
     let finished = harness.finish();
     let summaries = finished.summaries();
@@ -201,6 +210,81 @@ fn media_within_turn_is_the_phones() {
     });
     assert_eq!(told(&calls[0]), [row("caller", 7, 50, "ice"), row("caller", 7, 50, "ice")]);
     assert_eq!(finished.outcomes.get(FrameOutcome::Rtp), 100);
+}
+
+/// Both ways of a call without SIP.
+const BOTH_WAYS: [Way; 2] = [(NAT, 4_000, RELAY, 5_000, 7), (RELAY, 5_000, NAT, 4_000, 9)];
+
+#[test]
+fn media_alone_is_a_call_from_its_first_packet_on() {
+    // Shorter than the wait for SDP, longer, and with the other way beginning later.
+    for (first_ms, second_ms, end_ms) in [(0, 0, 1_000), (0, 0, 6_000), (0, 3_000, 6_000)] {
+        let (_, calls) = run_with(MediaCalls::Made, |harness| {
+            for ms in (first_ms..end_ms).step_by(20) {
+                let number = u32::try_from(ms / 20).expect("short");
+                let ways = if ms < second_ms { &BOTH_WAYS[..1] } else { &BOTH_WAYS[..] };
+                for (source, from, destination, to, ssrc) in ways {
+                    let packet = rtp(*ssrc, number, &SOUND);
+                    harness.frame(ms, &udp(*source, *from, *destination, *to, &packet));
+                }
+            }
+        });
+        let [call] = calls.as_slice() else { panic!("{calls:?}") };
+        let packets = |from_ms: i64| u64::try_from((end_ms - from_ms) / 20).expect("short");
+        let expected = [
+            row("caller", 7, packets(first_ms), "heuristic"),
+            row("callee", 9, packets(second_ms), "heuristic"),
+        ];
+        assert_eq!(told(call), expected);
+        assert_eq!((call.origin.as_str(), call.verdict.as_str()), ("heuristic", "both"));
+        assert!(call.sip_call_ids.is_empty() && call.answered_at.is_none());
+        assert_eq!(call.sides.as_deref(), Some("unknown"));
+        let seconds = f64::from(u32::try_from(end_ms).expect("short")) / 1e3;
+        assert!((call.recording.seconds - seconds).abs() < 0.03, "{:?}", call.recording);
+        assert!(call.gaps.is_empty(), "{:?}", call.gaps);
+    }
+}
+
+#[test]
+fn sip_that_comes_in_time_leaves_nothing_to_guess_and_late_sip_takes_over() {
+    let (_, calls) = run_with(MediaCalls::Made, |harness| {
+        talk(harness, 0, 1_000, &[(ALICE, 4_000, BOB, 5_000, 7)]);
+        answer(harness, 1_000, 1, 4_000, 5_000);
+        bye(harness, 1_500, 1);
+    });
+    assert_eq!((calls.len(), calls[0].origin.as_str()), (1, "invite"));
+    let (_, calls) = run_with(MediaCalls::Made, |harness| {
+        for number in 0..250 {
+            if number == 200 {
+                answer(harness, 4_000, 1, 4_000, 5_000);
+            }
+            let packet = rtp(7, number, &SOUND);
+            harness.frame(i64::from(number) * 20, &udp(ALICE, 4_000, BOB, 5_000, &packet));
+        }
+        bye(harness, 5_000, 1);
+    });
+    let origins: Vec<_> = calls.iter().map(|call| call.origin.as_str()).collect();
+    assert_eq!(origins, ["heuristic", "invite"]);
+    assert_eq!(told(&calls[0]), [row("caller", 7, 200, "heuristic")]);
+    assert_eq!(told(&calls[1]), [row("caller", 7, 50, "sdp")]);
+}
+
+#[test]
+fn ciphertext_is_never_played_in_a_call_of_media_alone() {
+    let (_, calls) = run_with(MediaCalls::Made, |harness| {
+        let mut state = 1u64;
+        for number in 0..100 {
+            let noise = [(); 160].map(|()| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state.to_be_bytes()[0]
+            });
+            let packet = rtp(7, number, &noise);
+            harness.frame(i64::from(number) * 20, &udp(NAT, 4_000, RELAY, 5_000, &packet));
+        }
+    });
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0].recording.state, "raw", "{:?}", calls[0].notes);
+    assert!(calls[0].gaps.iter().all(|gap| gap.reason == "encrypted"), "{:?}", calls[0].gaps);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use callspan::archive::{InitOptions, init};
 use callspan::base::{Channel, Endpoint, Frame, LinkType, PacketTime};
 use callspan::cli::ArchivePlace;
 use callspan::cli::RunOptions;
-use callspan::cli::options::{Band, Legs, LogFormat, OutputFormat, Start, Store};
+use callspan::cli::options::{Band, HeuristicRtp, Legs, LogFormat, OutputFormat, Start, Store};
 use callspan::codec::g711::encode_alaw;
 use std::path::Path;
 
@@ -210,6 +210,7 @@ pub fn run_options(archive: &Path, store: Store) -> RunOptions {
         hep_listen: None,
         tls_keylog: None,
         tls_key: None,
+        heuristic_rtp: HeuristicRtp::Off,
         metrics: None,
         log_format: LogFormat::default(),
         json: OutputFormat::JsonLines,

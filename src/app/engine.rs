@@ -13,8 +13,8 @@ use crate::archive::{Archive, ArchiveError, BoxKey, DiskOs, Manifest, Writer, Wr
 use crate::base::limits::{BLOCKS_MAX, CALLS_MAX};
 use crate::base::{OutcomeCounts, RingIndex};
 use crate::call::EndReason;
-use crate::call::{self, JoinSettings};
-use crate::cli::options::{Band, Legs, Start, Store};
+use crate::call::{self, JoinSettings, MediaCalls};
+use crate::cli::options::{Band, HeuristicRtp, Legs, Start, Store};
 use crate::cli::report::UnclaimedFlow;
 use crate::cli::{RunError, RunOptions, RunReport};
 use crate::media::{self, MediaSettings, VoiceSettings};
@@ -103,7 +103,11 @@ fn join_settings(options: &RunOptions) -> JoinSettings {
         Legs::One => call::Legs::One,
         Legs::All => call::Legs::All,
     };
-    JoinSettings { legs, header: options.join_header.clone() }
+    let media_calls = match options.heuristic_rtp {
+        HeuristicRtp::Off => MediaCalls::Never,
+        HeuristicRtp::On => MediaCalls::Made,
+    };
+    JoinSettings { legs, header: options.join_header.clone(), media_calls }
 }
 
 impl Engine {

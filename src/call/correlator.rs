@@ -42,7 +42,8 @@ impl Correlator {
     /// A correlator that joins legs as `settings` say.
     #[must_use]
     pub fn new(settings: JoinSettings) -> Self {
-        Self { joins: Joins::new(settings), ..Self::default() }
+        let strangers = Strangers::new(settings.media_calls);
+        Self { joins: Joins::new(settings), strangers, ..Self::default() }
     }
 
     /// Takes one SIP message that passed the tap at `now`, from where to where `flow` says.
@@ -146,10 +147,11 @@ impl Correlator {
             self.join(now, index, join);
         } else if let Some(leg) = self.table.get(index) {
             let keys = self.joins.begin(leg, message);
+            let origin = leg.origin;
             let conversation = Conversation::new(leg, now, keys);
             self.table.begin(conversation);
             let sip_call_id = message.call_id().to_vec();
-            self.events.push(CallEvent::Opened { call: index, time: now, sip_call_id });
+            self.events.push(CallEvent::Opened { call: index, time: now, sip_call_id, origin });
         }
         Attributed::Call(index)
     }

@@ -53,6 +53,8 @@ pub enum CallOrigin {
     Invite,
     /// By a later message: capturing began while it was going on.
     MidCall,
+    /// By its media alone.
+    Heuristic,
 }
 
 impl CallOrigin {
@@ -62,6 +64,7 @@ impl CallOrigin {
         match self {
             Self::Invite => "invite",
             Self::MidCall => "mid_call",
+            Self::Heuristic => "heuristic",
         }
     }
 }
@@ -139,6 +142,8 @@ pub enum CallEvent {
         time: PacketTime,
         /// Call-ID header value, as it came.
         sip_call_id: Vec<u8>,
+        /// How it was found.
+        origin: CallOrigin,
     },
     /// All addresses that the call claims from now on.
     Claims {

@@ -9,6 +9,7 @@
 //! Sources: RFC 3515 (REFER), RFC 3891 (Replaces), RFC 3892 (Referred-By), RFC 3911 (Join), RFC 5589
 //! (transfer), RFC 7989 (Session-ID), RFC 7092 (kinds of B2BUAs).
 
+use super::from_media::MediaCalls;
 use super::leg::{Leg, Orientation, Phase};
 use super::table::CallTable;
 use crate::base::limits::{
@@ -32,6 +33,8 @@ pub enum Legs {
 /// How legs are joined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JoinSettings {
+    /// Whether calls are made from media that no SIP announced.
+    pub media_calls: MediaCalls,
     /// Whether they are.
     pub legs: Legs,
     /// A header whose value is the same in all legs of a conversation.

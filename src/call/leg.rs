@@ -202,6 +202,33 @@ impl Leg {
         }
     }
 
+    /// A leg of which only media is known, from `first` on, along `path`.
+    #[must_use]
+    pub fn from_media(index: CallIndex, first: PacketTime, path: (Endpoint, Endpoint)) -> Self {
+        Self {
+            index,
+            conversation: index,
+            orientation: Orientation::Same,
+            joined: None,
+            sip_call_id: Vec::new(),
+            origin: CallOrigin::Heuristic,
+            caller: Party::default(),
+            callee: Party::default(),
+            path,
+            phase: Phase::Answered,
+            answered_at: None,
+            status_code: None,
+            lingers: false,
+            caller_tag: Vec::new(),
+            cancelled: Cancelled::No,
+            initial_offer: None,
+            invite_cseq: 0,
+            branches: Vec::new(),
+            winner: None,
+            last_sip: first,
+        }
+    }
+
     /// True until it is over.
     #[must_use]
     pub const fn is_live(&self) -> bool {

@@ -14,6 +14,7 @@ mod dialog;
 mod dtmf;
 mod event;
 mod expiry;
+mod from_media;
 mod join;
 mod leg;
 mod lingering;
@@ -25,4 +26,5 @@ mod table;
 
 pub use correlator::{Attributed, Correlator};
 pub use event::{CallEvent, CallFacts, CallOrigin, EndReason, LegFacts, Party, Speaker};
+pub use from_media::MediaCalls;
 pub use join::{JoinSettings, JoinedBy, Legs};

@@ -16,11 +16,12 @@
 use super::conversation::Conversation;
 use super::correlator::Correlator;
 use super::event::CallEvent;
+use super::from_media::MediaCalls;
 use crate::base::limits::{CALLS_COMPARED_PER_S_MAX, LEARNED_PER_CALL_MAX, STRANGERS_MAX};
 use crate::base::{CallIndex, Channel, Endpoint, PacketTime};
 use crate::rtp::flow_table::{Claim, ClaimRole, LearnedFlow};
 use crate::rtp::matched_by::MatchedBy;
-use crate::rtp::sight::{FlowSight, Sound};
+use crate::rtp::sight::{FlowSight, Occasion, Sound};
 use foldhash::fast::RandomState;
 use std::collections::{HashMap, VecDeque};
 
@@ -40,6 +41,7 @@ pub struct Strangers {
     seen: VecDeque<(PacketTime, Endpoint, Endpoint)>,
     second: i64,
     compared: usize,
+    calls: MediaCalls,
 }
 
 /// Tells when a party of a call was last heard.
@@ -57,6 +59,11 @@ struct Fitting {
 }
 
 impl Strangers {
+    /// Of which calls are made, or not.
+    pub(super) fn new(calls: MediaCalls) -> Self {
+        Self { calls, ..Self::default() }
+    }
+
     /// Whether so many calls may be compared with one more flow in this second.
     fn may_compare(&mut self, now: PacketTime, calls: usize) -> bool {
         let second = now.ns().div_euclid(crate::base::time::NS_PER_S);
@@ -122,6 +129,8 @@ impl Correlator {
         }
         if let Some((call, flow)) = self.owner(sight, heard) {
             self.learn(call, flow, now);
+        } else if self.strangers.calls == MediaCalls::Made && sight.occasion == Occasion::Last {
+            self.open_from_media(now, sight);
         }
     }
 

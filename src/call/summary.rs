@@ -42,6 +42,9 @@ pub struct CallSummary {
     pub gaps: Vec<GapSummary>,
     /// Digits, in order of time.
     pub dtmf: Vec<DtmfSummary>,
+    /// `unknown` where caller and callee are only the two sides of a call that was made from media.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sides: Option<String>,
     /// Anything a person should know ("raw RTP kept: G729 cannot be decoded").
     #[serde(default)]
     pub notes: Vec<String>,

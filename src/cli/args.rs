@@ -362,6 +362,9 @@ pub struct RunArgs {
     /// Read TLS with this RSA key of the server (PEM): static-RSA suites of TLS 1.2 only
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+    /// Make calls from RTP that no SIP announced
+    #[arg(long, long_help = HEURISTIC_HELP)]
+    pub heuristic_rtp: bool,
     /// Serve Prometheus metrics on this address, as in 127.0.0.1:9464
     #[arg(long, value_name = "ADDR", value_parser = socket_address)]
     pub metrics: Option<SocketAddr>,
@@ -383,6 +386,9 @@ const STORE_HELP: &str = "What is kept of a call's media [default: opus]\n\n\
 const LEGS_HELP: &str = "What is one recording [default: one]\n\n\
 - one: a conversation: what a B2BUA sends on, a transfer and what replaces a dialog are joined\n\
 - all: each Call-ID";
+const HEURISTIC_HELP: &str = "Make calls from RTP that no SIP announced\n\n\
+Only from what is sound beyond doubt: both ways of a flow are a call of origin `heuristic`; who\n\
+called is not known. Ciphertext and formats that only SDP could tell are kept raw.";
 const START_HELP: &str = "What second 0 of a recording is [default: answer]\n\n\
 - answer: the 2xx to the INVITE; media before it is measured and discarded\n\
 - media:  the first media packet, ringing and announcements included";

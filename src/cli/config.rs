@@ -184,6 +184,7 @@ fn overlay(upper: CaptureArgs, lower: CaptureArgs) -> CaptureArgs {
         hep_listen: upper.hep_listen.or(lower.hep_listen),
         tls_keylog: upper.tls_keylog.or(lower.tls_keylog),
         tls_key: upper.tls_key.or(lower.tls_key),
+        heuristic_rtp: upper.heuristic_rtp || lower.heuristic_rtp,
         metrics: upper.metrics.or(lower.metrics),
         config: upper.config.or(lower.config),
         log_format: upper.log_format.or(lower.log_format),
@@ -202,9 +203,9 @@ mod tests {
         store = \"raw\"\nstart = \"media\"\nworkers = 3\ncapture-threads = 2\n\
         opus-bitrate = \"32k\"\nopus-complexity = 5\nreorder-window = 100\n\
         commit-interval = 500\nring-size = 128\ndisk-reserve = \"1G\"\ncheckpoint-to = \"kept\"\nfilter = \"udp\"\nband = \"wb\"\n\
-        legs = \"all\"\njoin-header = \"X-Call\"\n\
         hep-listen = \"127.0.0.1:9060\"\n\
         tls-keylog = \"keys.log\"\ntls-key = \"server.pem\"\n\
+        legs = \"all\"\njoin-header = \"X-Call\"\nheuristic-rtp = true\n\
         metrics = \"127.0.0.1:9464\"\nlog-format = \"json\"\njson = true\n";
 
     fn none() -> CaptureArgs {

@@ -56,6 +56,16 @@ pub enum Legs {
     All,
 }
 
+/// What becomes of RTP that no SIP announced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeuristicRtp {
+    /// It is listed in the report.
+    #[default]
+    Off,
+    /// Calls are made from it.
+    On,
+}
+
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutputFormat {
@@ -97,6 +107,8 @@ pub struct RunOptions {
     pub legs: Legs,
     /// A header whose value is the same in all legs of a conversation.
     pub join_header: Option<String>,
+    /// Whether calls are made from media that no SIP announced.
+    pub heuristic_rtp: HeuristicRtp,
     /// Bytes of the disk that are kept free: below it new calls are not recorded; 0: no limit.
     pub disk_reserve_bytes: u64,
     /// Where each new checkpoint is copied to.

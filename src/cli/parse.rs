@@ -17,7 +17,7 @@ use super::args::{
     TypedCommand, VerifyArgs, VerifyEvidenceArgs,
 };
 use super::config::{self, Environment};
-use super::options::{self, OutputFormat, RINGS_MAX, RunOptions};
+use super::options::{self, HeuristicRtp, OutputFormat, RINGS_MAX, RunOptions};
 use super::{
     ArchivePlace, CallsQuery, Change, Command, Confidentiality, EraseJob, EvidenceJob, ExportJob,
     KeyPaths, Mode, NoCommand, Overwrite, Usage, VerifyJob, Which,
@@ -264,6 +264,7 @@ fn run_options(run: RunArgs) -> Result<RunOptions, Usage> {
         hep_listen: run.hep_listen,
         tls_keylog: run.tls_keylog,
         tls_key: run.tls_key,
+        heuristic_rtp: if run.heuristic_rtp { HeuristicRtp::On } else { HeuristicRtp::Off },
         metrics: run.metrics,
         log_format: run.log_format.unwrap_or_default(),
         json: format_of(run.json),
@@ -357,6 +358,7 @@ mod tests {
                 hep_listen: None,
                 tls_keylog: None,
                 tls_key: None,
+                heuristic_rtp: HeuristicRtp::Off,
                 metrics: None,
                 log_format: LogFormat::Text,
                 json: OutputFormat::Text,
@@ -372,6 +374,7 @@ mod tests {
              --commit-interval 50 --ring-size 1 --filter udp --band nb --legs all --join-header X-Id \
              --metrics [::1]:9464 \
              --hep-listen [::]:9060 --tls-keylog k.log --tls-key s.pem \
+             --heuristic-rtp --metrics [::1]:9464 \
              --log-format json --json",
         ) else {
             panic!("no capture");
@@ -383,6 +386,7 @@ mod tests {
         assert_eq!((options.reorder_window_ms, options.commit_interval_ms), (0, 50));
         assert_eq!((options.ring_size_mib, options.filter.as_deref()), (1, Some("udp")));
         assert_eq!((options.band, options.log_format), (Band::Nb, LogFormat::Json));
+        assert_eq!(options.heuristic_rtp, HeuristicRtp::On);
         assert_eq!((options.legs, options.join_header.as_deref()), (Legs::All, Some("X-Id")));
         assert_eq!(options.hep_listen, Some("[::]:9060".parse().expect("address")));
         assert_eq!(options.tls_keylog.as_deref(), Some("k.log".as_ref()));

@@ -168,6 +168,7 @@ pub mod tests {
                     duration_ms: Some(120),
                 })
                 .into(),
+            sides: None,
             notes: vec!["a note".into()],
             legs: Vec::new(),
             speakers: Vec::new(),

@@ -237,11 +237,13 @@ impl CallMedia {
         let early = std::mem::take(&mut self.early);
         let mut reader = Reader::new(&early);
         self.answered = true;
-        while let Some(entry) = PacketEntry::read(&mut reader) {
-            if !self.plan.is_loser(entry.source) {
-                self.progress(entry.time, sink);
-                self.rtp(&entry, sink);
-            }
+        let mut entries: Vec<_> = std::iter::from_fn(|| PacketEntry::read(&mut reader)).collect();
+        // Flows that waited for their SDP were claimed one after the other.
+        entries.sort_by_key(|entry| entry.time);
+        entries.retain(|entry| !self.plan.is_loser(entry.source));
+        for entry in &entries {
+            self.progress(entry.time, sink);
+            self.rtp(entry, sink);
         }
     }
 

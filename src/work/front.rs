@@ -194,15 +194,18 @@ impl<P: SipPort> Rest<P> {
         self.publish();
     }
 
-    /// Tells of every flow whose first packet is given up at `until`, while it can still be claimed.
-    fn last_looks(&mut self, until: PacketTime) {
+    /// Tells of every flow whose first packet is given up at `until`, while it can still be claimed;
+    /// true where there was one.
+    fn last_looks(&mut self, until: PacketTime) -> bool {
         let mut sights = std::mem::take(&mut self.sights);
         self.orphans.last_looks(until, &mut sights);
+        let has_told = !sights.is_empty();
         for sight in sights.drain(..) {
             self.port.sight(self.now, sight);
             self.apply_updates();
         }
         self.sights = sights;
+        has_told
     }
 
     fn likely_reason(&self, key: FlowKey) -> &'static str {
@@ -408,24 +411,26 @@ impl<P: SipPort> Rest<P> {
             Found::Calls(targets) => self.deliver_all(&targets, entry),
             Found::AfterEnd => FrameOutcome::AfterEnd,
             Found::Unknown if is_copy => FrameOutcome::Duplicate,
-            Found::Unknown => {
-                self.keep_orphan(key, &entry);
-                return None;
-            }
+            Found::Unknown => return self.nobodys(key, view.seq(), entry),
         };
         Some(if is_copy { FrameOutcome::Duplicate } else { outcome })
     }
 
     /// Keeps a packet of nobody, and tells of its flow when there is something new to tell.
     #[cold]
-    fn keep_orphan(&mut self, key: FlowKey, entry: &PacketEntry<'_>) {
-        self.last_looks(entry.time);
-        self.orphans.keep(key, entry);
+    fn nobodys(&mut self, key: FlowKey, seq: u16, entry: PacketEntry<'_>) -> Option<FrameOutcome> {
+        if self.last_looks(entry.time) {
+            if let Found::Calls(targets) = self.flows.find(key, seq, entry.time, &self.table) {
+                return Some(self.deliver_all(&targets, entry));
+            }
+        }
+        self.orphans.keep(key, &entry);
         if let Some(sight) = self.orphans.due_look(key, entry.time) {
             self.port.sight(entry.time, sight);
             self.apply_updates();
         }
         self.resolve_orphans();
+        None
     }
 
     fn deliver_all(&mut self, targets: &Targets, entry: PacketEntry<'_>) -> FrameOutcome {

@@ -17,8 +17,8 @@ use crate::archive::body::SipEntry;
 use crate::archive::{Compression, RecordKind};
 use crate::base::limits::SIP_MESSAGES_PER_CALL_MAX;
 use crate::base::{CallId, CallIndex, FiveTuple, FrameOutcome, PacketTime};
-use crate::call::{Attributed, CallEvent, Correlator, EndReason, JoinSettings};
-use crate::media::{MediaReport, MediaSettings, Store};
+use crate::call::{Attributed, CallEvent, CallOrigin, Correlator, EndReason, JoinSettings};
+use crate::media::{MediaReport, MediaSettings, StartAt, Store};
 use crate::rtp::flow_table::{Claim, LearnedFlow};
 use crate::rtp::sight::FlowSight;
 use crate::sip::Message;
@@ -201,8 +201,8 @@ impl Signalling {
 
     fn apply(&mut self, event: CallEvent, updates: &mut Vec<TableUpdate>) {
         match event {
-            CallEvent::Opened { call, time, sip_call_id } => {
-                let slot = self.open(call, time, &sip_call_id);
+            CallEvent::Opened { call, time, sip_call_id, origin } => {
+                let slot = self.open(call, time, &sip_call_id, origin);
                 updates.push(TableUpdate::Opened(slot));
             }
             CallEvent::Claims { call, claims, time } => {
@@ -238,7 +238,13 @@ impl Signalling {
         }
     }
 
-    fn open(&mut self, index: CallIndex, time: PacketTime, sip_call_id: &[u8]) -> Arc<CallSlot> {
+    fn open(
+        &mut self,
+        index: CallIndex,
+        time: PacketTime,
+        sip_call_id: &[u8],
+        origin: CallOrigin,
+    ) -> Arc<CallSlot> {
         let mut count = 0;
         let mut id = CallId::derive(time.ns(), sip_call_id, count);
         while (self.known_ids)(id) {
@@ -247,6 +253,10 @@ impl Signalling {
         }
         self.correlator.name(index, id);
         let mut settings = self.settings;
+        if origin == CallOrigin::Heuristic {
+            // There is no answer to begin with; what has waited is played when both ways are known.
+            settings.start = StartAt::Media;
+        }
         let is_refused = self.stats.is_refusing();
         if is_refused {
             settings.store = Store::None;

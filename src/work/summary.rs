@@ -13,7 +13,7 @@ use crate::call::summary::{
     CallSummary, DtmfSummary, GapSummary, LegSummary, PartySummary, RecordingSummary, RtcpSummary,
     SpeakerSummary, StreamSummary, XrSummary,
 };
-use crate::call::{CallFacts, EndReason, LegFacts, Party};
+use crate::call::{CallFacts, CallOrigin, EndReason, LegFacts, Party};
 use crate::media::{FarEndReport, Gap, MediaReport, Recorded, StreamReport};
 use crate::rtp::matched_by::MatchedBy;
 use crate::rtp::rtcp_xr::VoipMetrics;
@@ -64,7 +64,8 @@ pub fn summarise(id: CallId, facts: &CallFacts, report: &MediaReport) -> CallSum
                 duration_ms: digit.duration_ms,
             })
             .collect(),
-        notes: report.notes.clone(),
+        notes: notes(facts, report),
+        sides: is_heuristic(facts).then(|| "unknown".into()),
         legs: facts.legs.iter().map(leg).collect(),
         speakers: facts
             .speakers
@@ -79,9 +80,24 @@ pub fn summarise(id: CallId, facts: &CallFacts, report: &MediaReport) -> CallSum
     }
 }
 
+fn is_heuristic(facts: &CallFacts) -> bool {
+    facts.origin == CallOrigin::Heuristic
+}
+
+fn notes(facts: &CallFacts, report: &MediaReport) -> Vec<String> {
+    let mut notes = report.notes.clone();
+    if is_heuristic(facts) {
+        notes.push("made from media alone: which side called is not known".into());
+    }
+    notes
+}
+
 /// The first leg's, then those of the others, each once.
 fn sip_call_ids(facts: &CallFacts) -> Vec<String> {
-    let mut ids = vec![facts.sip_call_id.clone()];
+    let mut ids = Vec::new();
+    if !is_heuristic(facts) {
+        ids.push(facts.sip_call_id.clone());
+    }
     for leg in &facts.legs {
         if !ids.contains(&leg.sip_call_id) {
             ids.push(leg.sip_call_id.clone());

@@ -59,11 +59,20 @@ pub struct Finished {
 impl Harness {
     /// Without workers yet. `blocks`: how many there may be.
     pub fn new(path: &Path, blocks: usize) -> Self {
-        Self::with_key_log(path, blocks, KeyLog::new())
+        Self::start(path, blocks, JoinSettings::default(), KeyLog::new())
+    }
+
+    /// The same, with other joins.
+    pub fn with(path: &Path, blocks: usize, joins: JoinSettings) -> Self {
+        Self::start(path, blocks, joins, KeyLog::new())
     }
 
     /// The same, with secrets of DTLS handshakes.
     pub fn with_key_log(path: &Path, blocks: usize, log: KeyLog) -> Self {
+        Self::start(path, blocks, JoinSettings::default(), log)
+    }
+
+    fn start(path: &Path, blocks: usize, joins: JoinSettings, log: KeyLog) -> Self {
         let keys = keys();
         init(path, &InitOptions::plaintext(), &keys).expect("new archive");
         let options = WriterOptions { segment_bytes: 64 << 20, ..WriterOptions::new(keys) };
@@ -83,8 +92,7 @@ impl Harness {
         let drop = WhenFull::Drop;
         let outbox =
             Outbox::new(RingIndex(0), pool, Arc::clone(&ready), Arc::clone(&progress), drop);
-        let mut signalling =
-            Signalling::new(settings(), JoinSettings::default(), 1, Box::new(|_| false), joined);
+        let mut signalling = Signalling::new(settings(), joins, 1, Box::new(|_| false), joined);
         signalling.set_key_log(log);
         let front =
             Front::new(InlinePort::new(signalling), outbox, Arc::new(FrontStats::default()));
@@ -116,6 +124,7 @@ impl Harness {
         if self.pool.is_none() {
             self.start_workers();
         }
+        self.front.last_looks();
         self.front.port().drain_timers();
         self.front.finish();
         let left = self.pool.take().expect("started").finish(|| false);
