@@ -287,6 +287,49 @@ fn ciphertext_is_never_played_in_a_call_of_media_alone() {
     assert!(calls[0].gaps.iter().all(|gap| gap.reason == "encrypted"), "{:?}", calls[0].gaps);
 }
 
+/// An RTCP report of `ssrc`, as a sender of `packets` or as a receiver.
+fn report(ssrc: u32, packets: Option<u32>) -> Vec<u8> {
+    let mut bytes = match packets {
+        Some(_) => vec![0x80, 200, 0, 6],
+        None => vec![0x80, 201, 0, 1],
+    };
+    bytes.extend(ssrc.to_be_bytes());
+    if let Some(packets) = packets {
+        bytes.extend([0; 12]);
+        bytes.extend(packets.to_be_bytes());
+        bytes.extend([0; 4]);
+    }
+    bytes
+}
+
+#[test]
+fn a_side_that_is_missing_has_a_reason() {
+    for (packets, expected) in
+        [(None, "never_sent"), (Some(0), "never_sent"), (Some(9), "not_seen")]
+    {
+        let (_, calls) = run(|harness| {
+            answer(harness, 0, 1, 4_000, 5_000);
+            talk(harness, 10, 1_010, &[(ALICE, 4_000, BOB, 5_000, 7)]);
+            harness.frame(1_100, &udp(BOB, 5_001, ALICE, 4_001, &report(9, packets)));
+            bye(harness, 1_200, 1);
+        });
+        assert_eq!(calls[0].verdict, "caller_only");
+        assert_eq!(calls[0].verdict_why.caller, None);
+        assert_eq!(calls[0].verdict_why.callee.as_deref(), Some(expected));
+        assert!(calls[0].notes.iter().any(|note| note.starts_with("callee: ")));
+    }
+    let (_, calls) = run(|harness| {
+        answer(harness, 0, 1, 4_000, 5_000);
+        bye(harness, 1_200, 1);
+        let invite = sip(2, "INVITE sip:b@x SIP/2.0", "1 INVITE", None);
+        harness.frame(1_300, &udp(ALICE, 5060, BOB, 5060, &invite));
+        let refusal = sip(2, "SIP/2.0 486 Busy Here", "1 INVITE", None);
+        harness.frame(1_400, &udp(BOB, 5060, ALICE, 5060, &refusal));
+    });
+    let why = |at: usize| calls[at].verdict_why.caller.as_deref();
+    assert_eq!((why(0), why(1)), (Some("not_seen"), Some("not_answered")));
+}
+
 #[test]
 fn rtp_within_an_icmp_error_is_no_media() {
     let (finished, calls) = run(|harness| {

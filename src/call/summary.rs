@@ -30,6 +30,9 @@ pub struct CallSummary {
     pub origin: String,
     /// Whose media was seen: `both`, `caller_only`, `callee_only`, `none`.
     pub verdict: String,
+    /// Why a side is missing, for each that is.
+    #[serde(default)]
+    pub verdict_why: VerdictWhy,
     /// Who sent the first INVITE.
     pub caller: PartySummary,
     /// Who was called.
@@ -82,6 +85,16 @@ pub struct SpeakerSummary {
     /// Who.
     #[serde(flatten)]
     pub party: PartySummary,
+}
+
+/// Why a side's sound is missing: `never_sent`, `not_seen`, `undecodable`, `encrypted`, `on_hold`,
+/// `not_answered`, `no_media_negotiated`; null where it is there, or the call goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictWhy {
+    /// The caller's side.
+    pub caller: Option<String>,
+    /// The callee's.
+    pub callee: Option<String>,
 }
 
 /// A party of a call.

@@ -92,7 +92,7 @@ pub fn size(bytes: u64) -> String {
 pub mod tests {
     use super::*;
     use crate::call::summary::{
-        DtmfSummary, GapSummary, RecordingSummary, RtcpSummary, StreamSummary,
+        DtmfSummary, GapSummary, RecordingSummary, RtcpSummary, StreamSummary, VerdictWhy,
     };
 
     fn stream(channel: &str, mos: Option<f64>) -> StreamSummary {
@@ -139,6 +139,7 @@ pub mod tests {
             status_code: Some(200),
             origin: "invite".into(),
             verdict: "both".into(),
+            verdict_why: VerdictWhy::default(),
             caller: PartySummary {
                 uri: "sip:100@a.example".into(),
                 number: "100".into(),

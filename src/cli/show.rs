@@ -131,11 +131,17 @@ fn print_head(out: &mut dyn Write, call: &CallSummary) -> io::Result<()> {
         "callee_only" => "media of the callee only",
         _ => "no media seen",
     };
+    let why = &call.verdict_why;
+    let missing = [("caller", &why.caller), ("callee", &why.callee)];
+    let missing = missing.map(|(side, why)| why.as_ref().map(|why| format!("{side}: {why}")));
+    let missing: Vec<String> = missing.into_iter().flatten().collect();
+    let missing =
+        if missing.is_empty() { String::new() } else { format!(" ({})", missing.join(", ")) };
     for (name, value) in [
         ("call", call.id.clone()),
         ("caller", people::party_in_full(&call.caller)),
         ("callee", people::party_in_full(&call.callee)),
-        ("state", format!("{}, {heard}", call.state)),
+        ("state", format!("{}, {heard}{missing}", call.state)),
         ("started", call.started_at.clone()),
         ("answered", or_unknown(&call.answered_at)),
         ("ended", ended),

@@ -13,6 +13,7 @@ use super::far_end::FarEnd;
 use super::gaps::{Gap, GapLog, GapReason};
 use super::holds::Holds;
 use super::key_exchange::KeyExchanges;
+use super::missing::{Expected, Missing, why_unheard};
 use super::notes::Notes;
 use super::placement::{Content, Held, Surface};
 use super::report::{MediaReport, Recorded, StreamReport};
@@ -61,6 +62,7 @@ pub struct CallMedia {
     digits: DigitLog,
     notes: Notes,
     holds: Holds,
+    expected: Expected,
     early: Vec<u8>,
     next_slot: u32,
     pub(super) bytes: u64,
@@ -95,6 +97,7 @@ impl CallMedia {
             digits: DigitLog::default(),
             notes: Notes::default(),
             holds: Holds::default(),
+            expected: Expected::default(),
             early: Vec::new(),
             next_slot: 0,
             bytes: 0,
@@ -153,6 +156,7 @@ impl CallMedia {
             Control::Plan(plan) => self.change_plan(now, plan, sink),
             Control::Answered => {
                 self.answered = true;
+                self.expected.answer(&self.plan);
                 if self.settings.start == StartAt::Answer {
                     self.start = self.start.or(Some(now));
                 }
@@ -251,6 +255,7 @@ impl CallMedia {
         self.plan = plan.clone();
         self.plan_since = now;
         self.take_keys(now, sink);
+        self.expected.plan(plan);
         let Some(start) = self.start else { return };
         let now_ns = now.ns_since(start);
         for channel in Channel::BOTH {
@@ -519,6 +524,14 @@ impl CallMedia {
         Channel::BOTH.iter().filter(heard).count()
     }
 
+    fn missing(&self, channel: Channel, gaps: &[Gap]) -> Option<Missing> {
+        if self.streams.iter().any(|stream| stream.key.channel == channel) {
+            let is_heard = self.sides[channel.index()].heard.is_some();
+            return why_unheard(channel, gaps).filter(|_| !is_heard);
+        }
+        Some(self.expected.why_unseen(channel, self.far_end.sending(channel)))
+    }
+
     /// What is told of the call; final once it [`is_ended`](Self::is_ended).
     #[must_use]
     pub fn report(&self) -> MediaReport {
@@ -537,7 +550,9 @@ impl CallMedia {
             let rtcp = self.far_end.report(&stream.key, stream.clock_hz);
             StreamReport { rtcp, ..stream.report() }
         };
+        let gaps = self.gaps.sorted(len_ns);
         MediaReport {
+            missing: Channel::BOTH.map(|channel| self.missing(channel, &gaps)),
             start: self.start.filter(|_| self.recorded != Recorded::Nothing),
             len_ns: if self.recorded == Recorded::Nothing { 0 } else { len_ns },
             recorded: self.recorded,
@@ -548,7 +563,7 @@ impl CallMedia {
                 .map(with_rtcp)
                 .map(|it| self.evidence.complete(it))
                 .collect(),
-            gaps: self.gaps.sorted(len_ns),
+            gaps,
             digits: self.digits.presses(),
             notes,
         }

@@ -67,9 +67,20 @@ pub struct StatisticsReport {
     pub jitter_ms: Option<f64>,
 }
 
+/// What RTCP says of a party's sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// It sent media: its own count, or the other party's reports say so.
+    Media,
+    /// It reported, and never that it sent anything.
+    Nothing,
+}
+
 /// All that RTCP said in a call.
 #[derive(Debug, Default)]
 pub struct FarEnd {
+    /// Which channels' parties sent reports.
+    reported: [bool; 2],
     sources: Vec<Source>,
     receptions: Vec<Reception>,
 }
@@ -135,6 +146,8 @@ impl FarEnd {
     }
 
     fn on_packet(&mut self, origin: Origin, packet: RtcpPacket<'_>) {
+        self.reported[origin.channel.index()] |=
+            matches!(packet, RtcpPacket::SenderReport { .. } | RtcpPacket::ReceiverReport { .. });
         match packet {
             RtcpPacket::SenderReport { ssrc, ntp, packets, reports, .. } => {
                 if let Some(source) = self.source(origin.channel, ssrc) {
@@ -265,6 +278,17 @@ impl FarEnd {
             return self.receptions.last_mut();
         }
         self.receptions.get_mut(known?)
+    }
+
+    /// Whether a party sent media, by its own reports and those about it; `None` where there are none.
+    #[must_use]
+    pub fn sending(&self, channel: Channel) -> Option<Sending> {
+        let sent = |it: &Source| it.channel == channel && it.sent_packets.is_some_and(|n| n > 0);
+        let heard = |it: &Reception| it.channel == channel && it.reports > 0;
+        if self.sources.iter().any(sent) || self.receptions.iter().any(heard) {
+            return Some(Sending::Media);
+        }
+        self.reported[channel.index()].then_some(Sending::Nothing)
     }
 
     /// What was said about a stream; `None` when nothing was.

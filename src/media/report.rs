@@ -7,6 +7,7 @@
 
 use super::far_end::FarEndReport;
 use super::gaps::Gap;
+use super::missing::Missing;
 use super::stream::StreamKey;
 use crate::base::{Channel, PacketTime};
 use crate::rtp::SrtpSuite;
@@ -116,6 +117,8 @@ pub struct MediaReport {
     pub gaps: Vec<Gap>,
     /// In order of time.
     pub digits: Vec<DigitReport>,
+    /// Why a party's sound is missing, by channel.
+    pub missing: [Option<Missing>; 2],
     /// For people.
     pub notes: Vec<String>,
 }

@@ -11,7 +11,7 @@ use crate::base::time::NS_PER_S;
 use crate::base::{CallId, Channel, PacketTime};
 use crate::call::summary::{
     CallSummary, DtmfSummary, GapSummary, LegSummary, PartySummary, RecordingSummary, RtcpSummary,
-    SpeakerSummary, StreamSummary, XrSummary,
+    SpeakerSummary, StreamSummary, VerdictWhy, XrSummary,
 };
 use crate::call::{CallFacts, CallOrigin, EndReason, LegFacts, Party};
 use crate::media::{FarEndReport, Gap, MediaReport, Recorded, StreamReport};
@@ -48,6 +48,7 @@ pub fn summarise(id: CallId, facts: &CallFacts, report: &MediaReport) -> CallSum
         status_code: facts.status_code,
         origin: facts.origin.label().into(),
         verdict: verdict(report).into(),
+        verdict_why: verdict_why(facts, report),
         caller: party(&facts.caller),
         callee: party(&facts.callee),
         recording: recording(report),
@@ -80,12 +81,25 @@ pub fn summarise(id: CallId, facts: &CallFacts, report: &MediaReport) -> CallSum
     }
 }
 
+/// Only of a call that is over: what is not seen yet may still come.
+fn verdict_why(facts: &CallFacts, report: &MediaReport) -> VerdictWhy {
+    let why = |channel: Channel| {
+        let missing = report.missing[channel.index()].filter(|_| facts.ended.is_some());
+        missing.map(|missing| missing.label().to_owned())
+    };
+    VerdictWhy { caller: why(Channel::Caller), callee: why(Channel::Callee) }
+}
+
 fn is_heuristic(facts: &CallFacts) -> bool {
     facts.origin == CallOrigin::Heuristic
 }
 
 fn notes(facts: &CallFacts, report: &MediaReport) -> Vec<String> {
     let mut notes = report.notes.clone();
+    for channel in Channel::BOTH.into_iter().filter(|_| facts.ended.is_some()) {
+        let missing = report.missing[channel.index()];
+        notes.extend(missing.and_then(|missing| missing.sentence(channel)));
+    }
     if is_heuristic(facts) {
         notes.push("made from media alone: which side called is not known".into());
     }
