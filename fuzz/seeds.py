@@ -175,8 +175,26 @@ def whole_calls():
         seed("work_pipeline", name, data)
 
 
+def protected():
+    """Packets under SRTP, and a DTLS handshake with its key log: see tests/lab/srtp_calls.py. New keys each time."""
+    if (HERE / "corpus" / "tls_dtls" / "openssl").exists():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, HERE.parent / "tests" / "lab" / "srtp_calls.py", folder], check=True)
+        packets = [frame[28:] for frame in frames(pathlib.Path(folder, "calls.pcap")) if frame[9] == 17]
+        framed = lambda data: struct.pack("!H", len(data)) + data
+        media = [packet for packet in packets if packet[:1] == b"\x80"]
+        zrtp = [packet for packet in packets if packet[4:8] == b"ZRTP"]
+        seed("rtp_srtp", "libsrtp", b"".join(framed(packet) for packet in media[400:4000:500]))
+        seed("rtp_srtp", "zrtp", b"".join(map(framed, zrtp)))
+        log = pathlib.Path(folder, "keys.log").read_bytes()
+        dtls = [packet for packet in packets if packet[:1] in (b"\x14", b"\x16") and packet[1:2] == b"\xfe"]
+        seed("tls_dtls", "openssl", framed(log) + b"".join(map(framed, dtls)))
+
+
 from_phones()
 whole_calls()
 by_hand()
 secrets()
+protected()
 streams()

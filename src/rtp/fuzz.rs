@@ -14,8 +14,12 @@ use super::reorder::ReorderBuffer;
 use super::rtcp::{RtcpPacket, RtcpPackets};
 use super::rtcp_xr::ExtendedBlock;
 use super::sight::look;
+use super::srtp::{KeyRing, SrtpStream};
+use super::srtp_key::SrtpKey;
+use super::srtp_suite::SrtpSuite;
 use super::telephone_event::{EventTracker, TelephoneEvent};
 use super::turn::relayed;
+use super::zrtp::ZrtpMessage;
 use crate::base::limits::REORDER_PACKETS_MAX;
 use crate::base::{PacketTime, Reader};
 
@@ -75,6 +79,33 @@ fn stream(data: &[u8]) {
     assert!(loss.received() + loss.duplicate() + loss.stray() >= offered);
 }
 
+/// Nothing that was not protected with the key is ever opened: not under any suite, as RTP or RTCP, and
+/// ZRTP is no RTP.
+///
+/// `data`: packets behind their `u16` lengths.
+///
+/// # Panics
+/// When it does not hold: a bug.
+pub fn srtp(data: &[u8]) {
+    let suites = [SrtpSuite::AesCm128Tag80, SrtpSuite::AesCm192Tag80, SrtpSuite::Gcm256];
+    let mut ring = KeyRing::default();
+    for suite in suites {
+        // No fuzzer finds a tag of 80 bits for this key.
+        let material = vec![0x3c; suite.key_len_bytes() + suite.salt_len_bytes()];
+        let key = SrtpKey::new(suite, &material).map(|key| key.with_mki(&[1]));
+        if let Some(key) = key {
+            ring.add(key);
+        }
+    }
+    let (mut stream, mut reader, mut out) = (SrtpStream::default(), Reader::new(data), vec![7]);
+    while let Some(packet) = reader.u16_be().and_then(|length| reader.take(usize::from(length))) {
+        let is_open =
+            stream.open(&ring, packet, &mut out) || ring.unprotect_rtcp(packet, &mut out).is_some();
+        assert!(!is_open && out == [7] && stream.suite().is_none());
+        assert!(ZrtpMessage::parse(packet).is_none() || classify(packet) == Datagram::Zrtp);
+    }
+}
+
 /// The iteration ends, and hands out no more than a packet of that length can hold.
 ///
 /// # Panics
@@ -121,6 +152,7 @@ mod tests {
             let mut data: Vec<u8> = (0..round % 600).map(|_| next()).collect();
             rtp(&data);
             rtcp(&data);
+            srtp(&data);
             if let [first, second, ..] = data.as_mut_slice() {
                 *first = 0x80 | (*first & 0x3f);
                 *second = 200 + (*second & 7);

@@ -359,3 +359,7 @@ fn long_vector<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
     let length = reader.u16_be()?;
     reader.take(usize::from(length))
 }
+
+#[cfg(test)]
+#[path = "dtls_tests.rs"]
+mod tests;

@@ -6,8 +6,8 @@
 //! Sources: RFC 9850; RFC 5246 and RFC 8446.
 
 use super::key_log::{KeyLog, KeyLogParser};
-use super::{Arrival, Side, TlsConnection, TlsKeys};
-use crate::base::limits::TLS_WAITING_BYTES_MAX;
+use super::{Arrival, DtlsHandshake, Side, TlsConnection, TlsKeys};
+use crate::base::limits::{DTLS_PROFILES_MAX, TLS_WAITING_BYTES_MAX};
 use crate::base::{PacketTime, Reader};
 
 /// What a key log says does not depend on where reading it was interrupted.
@@ -29,6 +29,27 @@ pub fn key_log(data: &[u8]) {
     assert_eq!(whole, counts(&[head, tail]));
     let lines = text.split(|byte| *byte == b'\n').count() as u64;
     assert!(whole.secrets + whole.ignored + whole.malformed <= lines);
+}
+
+/// A handshake of any datagrams gives keys of the lengths that were asked for, a bounded number of them.
+///
+/// `data`: `u16` length, a key log, then datagrams behind their `u16` lengths.
+///
+/// # Panics
+/// When it does not hold: a bug.
+pub fn dtls(data: &[u8]) {
+    let mut reader = Reader::new(data);
+    let length = reader.u16_be().map_or(0, usize::from);
+    let (log, mut parser) = (KeyLog::new(), KeyLogParser::new());
+    parser.push(reader.take(length).unwrap_or_default(), &log);
+    parser.finish(&log);
+    let mut handshake = DtlsHandshake::default();
+    while let Some(datagram) = reader.u16_be().and_then(|length| reader.take(usize::from(length))) {
+        handshake.on_datagram(datagram);
+        let keys = handshake.srtp_keys(&log, |profile| (profile < 9).then_some((16, 14)));
+        assert!(keys.len() <= DTLS_PROFILES_MAX && (keys.is_empty() || handshake.has_srtp()));
+        assert!(keys.iter().all(|it| it.client.len() == 30 && it.server.len() == 30));
+    }
 }
 
 /// What is said in a connection is never more than what was sent, waits bounded, and does not depend on how TCP cut it.
