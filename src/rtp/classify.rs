@@ -35,7 +35,7 @@ pub fn classify(payload: &[u8]) -> Datagram {
     };
     match first {
         0..=3 if is_stun(payload) => Datagram::Stun,
-        16 if ZrtpMessage::parse(payload).is_some() => Datagram::Zrtp,
+        16..=19 if ZrtpMessage::parse(payload).is_some() => Datagram::Zrtp,
         20..=26 if is_dtls(payload) => Datagram::Dtls,
         // With the marker bit these are the payload types 64-95, which RTP keeps free for RTCP.
         128..=191 if (192..=223).contains(second) => {

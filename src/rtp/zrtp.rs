@@ -3,7 +3,7 @@
 //! Purpose: tell when two phones have agreed on keys that nobody else can have.
 //! Invariants: no byte pattern panics; the magic cookie and the preamble must both be there.
 //! Non-goals: the key agreement, checksums (a forged packet can only lock media), SAS.
-//! Sources: RFC 6189 §5 (packets), §5.1 (magic cookie), §5.1.1 (message types).
+//! Sources: RFC 6189 §5 (packets), §5.1 (magic cookie), §5.1.1 (message types); RFC 7983 §7.
 //!
 //! ```text
 //! |0 0 0 1| not used |  sequence number  |     packet header, 12 bytes
@@ -37,7 +37,8 @@ impl ZrtpMessage {
         let (cookie, _ssrc) = (reader.u32_be()?, reader.u32_be()?);
         let (preamble, _length) = (reader.u16_be()?, reader.u16_be()?);
         let kind: [u8; 8] = reader.array()?;
-        if flags >> 4 != 1 || cookie != MAGIC_COOKIE || preamble != PREAMBLE {
+        // 16-19 is ZRTP's part of the first byte (RFC 7983 §7); the bits below are not used.
+        if !(16..=19).contains(&flags) || cookie != MAGIC_COOKIE || preamble != PREAMBLE {
             return None;
         }
         Some(match &kind {
