@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 type Body = fn(&[u8]);
 
-const BODIES: &[(&str, Body)] = &[
+const BODIES: [(&str, Body); 22] = [
     ("capture_block", |data| callspan::capture::fuzz::block(data)),
     ("capture_files", |data| callspan::capture::fuzz::files(data)),
     ("codec_amr", |data| callspan::codec::fuzz::amr_payload(data)),
@@ -22,6 +22,7 @@ const BODIES: &[(&str, Body)] = &[
     ("net_hep", |data| callspan::net::fuzz::hep(data)),
     ("net_tcp", |data| callspan::net::fuzz::tcp(data)),
     ("rtcp_packet", |data| callspan::rtp::fuzz::rtcp(data)),
+    ("rtp_red", |data| callspan::rtp::fuzz::red(data)),
     ("rtp_packet", |data| callspan::rtp::fuzz::rtp(data)),
     ("rtp_srtp", |data| callspan::rtp::fuzz::srtp(data)),
     ("sip_dtmf_body", |data| callspan::sip::fuzz::dtmf_body(data)),

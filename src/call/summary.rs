@@ -241,6 +241,9 @@ pub struct GapSummary {
     pub seconds: f64,
     /// `lost`, `late`, `hold`, `paused`, `masked`, `undecodable`, `encrypted`, `dropped`.
     pub reason: String,
+    /// Seconds of it that are not silent: made up of the sound before, or told by the packet after it.
+    #[serde(default)]
+    pub concealed: f64,
 }
 
 /// One digit.

@@ -159,6 +159,7 @@ pub mod tests {
                 at_s: 4.0,
                 seconds: 0.06,
                 reason: "lost".into(),
+                concealed: 0.06,
             }],
             dtmf: ["5", "#"]
                 .map(|digit| DtmfSummary {

@@ -283,6 +283,7 @@ fn print_gaps(out: &mut dyn Write, call: &CallSummary) -> io::Result<()> {
         ("at s", Align::Right),
         ("seconds", Align::Right),
         ("reason", Align::Left),
+        ("concealed", Align::Right),
     ]);
     for gap in call.gaps.iter().take(GAPS_SHOWN) {
         table.row(&[
@@ -290,6 +291,7 @@ fn print_gaps(out: &mut dyn Write, call: &CallSummary) -> io::Result<()> {
             format!("{:.2}", gap.at_s),
             format!("{:.2}", gap.seconds),
             gap.reason.clone(),
+            if gap.concealed > 0.0 { format!("{:.2}", gap.concealed) } else { String::new() },
         ]);
     }
     let seconds: f64 = call.gaps.iter().map(|gap| gap.seconds).sum();

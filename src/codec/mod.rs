@@ -3,13 +3,14 @@
 //! Purpose: decoders of the telephone codecs (by libavcodec where long), the Opus encoder, Ogg Opus and
 //! WAV writers, resampling.
 //! Invariants: a decoder never panics and never writes past what it reports; buffers are the caller's.
-//! Non-goals: which codec a stream uses (see `sip` and `media`), and loss concealment.
+//! Non-goals: which codec a stream uses and where losses are (see `sip` and `media`).
 //! Sources: ITU-T G.711, G.722; RFC 3389, RFC 3551, RFC 6716, RFC 7845.
 
 pub mod amr;
 pub mod avcodec;
 mod bits;
 pub mod comfort_noise;
+pub mod conceal;
 pub mod dtmf_tones;
 pub mod error;
 pub mod fuzz;
@@ -28,6 +29,7 @@ pub mod tone_bank;
 pub mod wav;
 
 pub use comfort_noise::{ComfortNoise, NoiseGenerator};
+pub use conceal::Concealer;
 pub use error::CodecError;
 pub use g722::G722Decoder;
 pub use ogg::{OggOpusHead, OggOpusWriter};

@@ -2,7 +2,7 @@
 //!
 //! Purpose: 20 ms packets of one mode and bandwidth a file, at a known delay.
 //! Invariants: garbage never reaches libopus; DTX is off, so no packet is a TOC byte alone.
-//! Non-goals: concealing loss (the recording tells gaps), forward error correction, stereo.
+//! Non-goals: stereo.
 //! Sources: RFC 6716; RFC 7587 (the RTP clock is 48 000 Hz whatever is inside).
 
 use ::opus::{Application, Bandwidth, Bitrate, Channels, Decoder, Encoder, ErrorCode, Signal};
@@ -15,20 +15,35 @@ pub const PACKET_SAMPLES_MAX: usize = 5_760;
 /// Bytes that any 20 ms packet of the encoder fits.
 pub const PACKET_BYTES_MAX: usize = 1_276;
 
-/// Decodes one stream to mono at 48 kHz.
+/// Samples at 48 kHz of 2.5 ms: what losses are concealed in.
+const CONCEALED_STEP_48K: usize = 120;
+
+/// Decodes one stream to mono.
 #[derive(Debug)]
 pub struct OpusDecoder {
     decoder: Decoder,
+    /// 48 000 Hz over the rate that is decoded to.
+    divisor: usize,
 }
 
 impl OpusDecoder {
-    /// A decoder that has heard nothing yet.
+    /// A decoder to 48 kHz that has heard nothing yet.
     ///
     /// # Errors
     /// `Internal` if libopus has no memory.
     pub fn new() -> Result<Self, CodecError> {
-        let decoder = Decoder::new(48_000, Channels::Mono).map_err(|error| label(&error))?;
-        Ok(Self { decoder })
+        Self::at_rate(48_000)
+    }
+
+    /// The same, to 8 000, 12 000, 16 000, 24 000 or 48 000 Hz.
+    ///
+    /// # Errors
+    /// `Unsupported` for another rate, `Internal` if libopus has no memory.
+    pub fn at_rate(sample_rate_hz: u32) -> Result<Self, CodecError> {
+        let decoder =
+            Decoder::new(sample_rate_hz, Channels::Mono).map_err(|error| label(&error))?;
+        let divisor = usize::try_from(48_000 / sample_rate_hz.max(1)).unwrap_or(1).max(1);
+        Ok(Self { decoder, divisor })
     }
 
     /// Decodes one packet, stereo mixed down, and returns how many samples it wrote.
@@ -39,9 +54,40 @@ impl OpusDecoder {
     pub fn decode(&mut self, packet: &[u8], pcm: &mut [i16]) -> Result<usize, CodecError> {
         // An empty packet would mean "lost" to libopus.
         let info = packet_info(packet).ok_or(CodecError::BadPacket)?;
-        let samples = usize::try_from(info.samples_48k).unwrap_or(usize::MAX);
+        let samples = usize::try_from(info.samples_48k).unwrap_or(usize::MAX) / self.divisor;
         let pcm = pcm.get_mut(..samples).ok_or(CodecError::FrameTooLong)?;
         self.decoder.decode(packet, pcm, false).map_err(|error| label(&error))
+    }
+
+    /// Fills `pcm` with what was lost directly before `next`, which is decoded afterwards: what `next`
+    /// itself says of it (in-band forward error correction, RFC 6716 §2.1.7), and libopus's own
+    /// concealment before that, or where it says nothing. Returns the samples made, whole 2.5 ms.
+    ///
+    /// # Errors
+    /// `BadPacket` if `next` is no Opus.
+    pub fn conceal(&mut self, next: &[u8], pcm: &mut [i16]) -> Result<usize, CodecError> {
+        packet_info(next).ok_or(CodecError::BadPacket)?;
+        let step = (CONCEALED_STEP_48K / self.divisor).max(1);
+        let whole = pcm.len() / step * step;
+        let pcm = pcm.get_mut(..whole.min(PACKET_SAMPLES_MAX)).unwrap_or_default();
+        if pcm.is_empty() {
+            return Ok(0);
+        }
+        self.decoder.decode(next, pcm, true).map_err(|error| label(&error))
+    }
+
+    /// Fills `pcm` with libopus's own concealment alone. Returns the samples made, whole 2.5 ms.
+    ///
+    /// # Errors
+    /// `Internal` if libopus fails.
+    pub fn conceal_alone(&mut self, pcm: &mut [i16]) -> Result<usize, CodecError> {
+        let step = (CONCEALED_STEP_48K / self.divisor).max(1);
+        let whole = pcm.len() / step * step;
+        let pcm = pcm.get_mut(..whole.min(PACKET_SAMPLES_MAX)).unwrap_or_default();
+        if pcm.is_empty() {
+            return Ok(0);
+        }
+        self.decoder.decode(&[], pcm, false).map_err(|error| label(&error))
     }
 }
 
@@ -274,6 +320,56 @@ mod tests {
                 assert!(packet < 3 || level < 8.0, "{rate}: {level} at packet {packet}");
             }
         }
+    }
+
+    #[test]
+    fn forward_error_correction_brings_a_lost_packet_back() {
+        let (mut encoder, frames) = (fec_encoder(), buzz(16_000, 60));
+        let mut packets = Vec::new();
+        for frame in frames.chunks_exact(320) {
+            let mut out = [0; PACKET_BYTES_MAX];
+            let len = encoder.encode(frame, &mut out).expect("encoded");
+            packets.push(out[..len].to_vec());
+        }
+        let mut pcm = [0; PACKET_SAMPLES_MAX];
+        let decode = |decoder: &mut OpusDecoder, packet: &[u8], pcm: &mut [i16]| {
+            assert_eq!(decoder.decode(packet, pcm), Ok(320));
+        };
+        let (mut restored, mut guessed) = (0.0, 0.0);
+        // Of every fourth packet: what it was, what the next one says it was, and a guess.
+        let mut whole = OpusDecoder::at_rate(16_000).expect("decoder");
+        let mut lossy = OpusDecoder::at_rate(16_000).expect("decoder");
+        let mut blind = OpusDecoder::at_rate(16_000).expect("decoder");
+        for (number, packet) in packets.iter().enumerate() {
+            let mut truth = [0; PACKET_SAMPLES_MAX];
+            decode(&mut whole, packet, &mut truth);
+            if number % 4 != 3 || number + 1 == packets.len() {
+                decode(&mut lossy, packet, &mut pcm);
+                decode(&mut blind, packet, &mut pcm);
+                continue;
+            }
+            let error = |pcm: &[i16]| -> f64 {
+                let off = |(x, y): (&i16, &i16)| (f64::from(*x) - f64::from(*y)).powi(2);
+                pcm.iter().zip(&truth).take(320).map(off).sum()
+            };
+            let next = &packets[number + 1];
+            assert_eq!(lossy.conceal(next, &mut pcm[..320]), Ok(320));
+            restored += error(&pcm);
+            assert_eq!(blind.conceal_alone(&mut pcm[..325]), Ok(320));
+            guessed += error(&pcm);
+        }
+        assert!(restored < guessed / 3.0, "{restored} restored, {guessed} guessed");
+        assert_eq!(lossy.conceal(&[], &mut pcm), Err(CodecError::BadPacket));
+        assert_eq!(lossy.conceal(&packets[5], &mut pcm[..30]), Ok(0));
+    }
+
+    /// An encoder as phones have it where packets get lost.
+    fn fec_encoder() -> Encoder {
+        let mut encoder = Encoder::new(16_000, Channels::Mono, Application::Voip).expect("encoder");
+        encoder.set_bitrate(Bitrate::Bits(24_000)).expect("set");
+        encoder.set_inband_fec(true).expect("set");
+        encoder.set_packet_loss_perc(20).expect("set");
+        encoder
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! Non-goals: queues and threads (see `work`).
 //! Sources: RFC 3264 §8.4 (hold), RFC 3550 §8.2 (SSRC changes), the design's "Traps of the timeline".
 
-use super::decoder::{Meaning, meaning, why_unread};
+use super::decoder::Meaning;
 use super::digits::DigitLog;
 use super::evidence::Evidence;
 use super::far_end::FarEnd;
@@ -16,6 +16,7 @@ use super::key_exchange::KeyExchanges;
 use super::missing::{Expected, Missing, why_unheard};
 use super::notes::Notes;
 use super::placement::{Content, Held, Surface};
+use super::reading::Reading;
 use super::report::{MediaReport, Recorded, StreamReport};
 use super::settings::{MediaSettings, MediaSink, StartAt, Store};
 use super::side::Side;
@@ -26,7 +27,7 @@ use crate::base::limits::{EARLY_MEDIA_BYTES_MAX, END_GRACE_MS, STREAMS_PER_CALL_
 use crate::base::time::NS_PER_MS;
 use crate::base::{Channel, EntryKind, PacketEntry, PacketTime, Reader};
 use crate::rtp::header::RtpView;
-use crate::rtp::plan::{Control, MediaFormat, MediaPlan, ResumePoint};
+use crate::rtp::plan::{Control, MediaPlan, ResumePoint};
 use crate::rtp::srtp::KeyRing;
 use crate::tls::KeyLog;
 
@@ -324,7 +325,7 @@ impl CallMedia {
             Lock::Locked => Ok(header),
         };
         if let Ok(view) = view {
-            self.packet(entry, &view, lock, (index, format), sink);
+            self.packet(entry, &view, lock, index, sink);
         }
         self.unlocked = unlocked;
     }
@@ -334,16 +335,18 @@ impl CallMedia {
         entry: &PacketEntry<'_>,
         view: &RtpView<'_>,
         lock: Lock,
-        (index, format): (usize, Option<MediaFormat>),
+        index: usize,
         sink: &mut dyn MediaSink,
     ) {
-        let clock_hz = format.as_ref().map_or(8_000, |format| format.clock_hz);
-        let found = format.as_ref().map_or(Meaning::Undecodable, meaning);
-        let is_audio = !matches!(found, Meaning::Events | Meaning::ComfortNoise);
+        let sending = self.plan.sending(entry.channel, entry.source, entry.destination);
+        let reading = match lock {
+            Lock::Locked => Reading::locked(sending, view),
+            Lock::None | Lock::Opened => Reading::new(sending, view),
+        };
+        let is_audio = reading.is_audio();
         let Some(stream) = self.streams.get_mut(index) else { return };
         if is_audio && stream.codec.is_empty() {
-            let unknown = || format!("PT{}", view.payload_type().0);
-            stream.codec = format.as_ref().map_or_else(unknown, |format| format.encoding.clone());
+            stream.codec = reading.codec();
         }
         let timed = if is_audio { Timed::Yes } else { Timed::No };
         let Some(extended) = stream.measure(entry.time, view, timed) else { return };
@@ -353,8 +356,8 @@ impl CallMedia {
         }
         let start = *self.start.get_or_insert(entry.time);
         let encrypted = lock == Lock::Locked;
-        if found == Meaning::Events && !encrypted {
-            self.event(entry, view, index, clock_hz);
+        if reading.meaning == Meaning::Events && !encrypted {
+            self.event(entry, view, &reading, index);
         }
         match self.settings.store {
             Store::None => {}
@@ -362,21 +365,18 @@ impl CallMedia {
             Store::Opus => {
                 let unread = if encrypted {
                     Some((GapReason::Encrypted, String::new()))
-                } else if matches!(found, Meaning::Undecodable | Meaning::NoDecoder) {
-                    let codec = self.streams.get(index).map_or("", |stream| stream.codec.as_str());
-                    Some((GapReason::Undecodable, why_unread(found, codec)))
                 } else {
-                    None
+                    reading.unread(self.streams.get(index).map_or("", |it| it.codec.as_str()))
                 };
                 if let Some((reason, why)) = unread {
                     self.keep_unread(entry, index, (start, reason, &why), sink);
                 }
-                let content = match found {
+                let content = match reading.meaning {
                     Meaning::Audio(codec) if !encrypted => Content::Audio(codec),
                     Meaning::ComfortNoise if !encrypted => Content::ComfortNoise,
                     _ => Content::Other,
                 };
-                self.record(entry, view, extended, content, (index, clock_hz, start));
+                self.record(entry, &reading, extended, content, (index, start));
             }
         }
     }
@@ -385,10 +385,10 @@ impl CallMedia {
     fn record(
         &mut self,
         entry: &PacketEntry<'_>,
-        view: &RtpView<'_>,
+        reading: &Reading<'_>,
         extended: Extended,
         content: Content,
-        (index, clock_hz, start): (usize, u32, PacketTime),
+        (index, start): (usize, PacketTime),
     ) {
         if matches!(content, Content::Audio(_)) && !self.take_over(index, entry) {
             return;
@@ -396,12 +396,14 @@ impl CallMedia {
         if self.sides[entry.channel.index()].heard != Some(index) {
             return;
         }
+        let sending = self.plan.sending(entry.channel, entry.source, entry.destination);
         let held = Held {
             arrival: entry.time,
             timestamp: extended.timestamp,
-            clock_hz,
+            clock_hz: reading.clock_hz,
             content,
-            payload: view.payload().to_vec(),
+            payload: reading.payload.to_vec(),
+            redundant: reading.redundant(sending, extended.timestamp),
         };
         self.holds.interrupt(entry.channel, entry.time.ns_since(start), &mut self.gaps);
         self.with_stream(start, index, |stream, surface| {
@@ -438,7 +440,13 @@ impl CallMedia {
         false
     }
 
-    fn event(&mut self, entry: &PacketEntry<'_>, view: &RtpView<'_>, index: usize, clock_hz: u32) {
+    fn event(
+        &mut self,
+        entry: &PacketEntry<'_>,
+        view: &RtpView<'_>,
+        reading: &Reading<'_>,
+        index: usize,
+    ) {
         let heard = self.sides[entry.channel.index()].heard;
         let same_flow = |other: usize| {
             let keys = (self.streams.get(index), self.streams.get(other));
@@ -446,7 +454,8 @@ impl CallMedia {
         };
         if heard.is_none_or(same_flow) {
             if let Some(stream) = self.streams.get_mut(index) {
-                self.digits.event(entry, view, &mut stream.events, (index, clock_hz));
+                let told = (index, reading.clock_hz, reading.payload);
+                self.digits.event(entry, view, &mut stream.events, told);
             }
         }
     }
@@ -465,7 +474,7 @@ impl CallMedia {
         let from_ns = entry.time.ns_since(start);
         let to_ns = from_ns.saturating_add(SLOT_MS * NS_PER_MS);
         let (channel, reason) = (entry.channel, GapReason::Dropped);
-        self.gaps.note(Gap { channel, from_ns, to_ns, reason });
+        self.gaps.note(Gap::silent(channel, (from_ns, to_ns), reason));
     }
 
     /// The packet's stream, made where it is new; beyond `STREAMS_PER_CALL_MAX` the last.

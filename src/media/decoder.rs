@@ -10,7 +10,7 @@ use crate::codec::amr::{AmrBand, AmrFormat};
 use crate::codec::g726::Packing;
 use crate::codec::l16::{L16Channels, decode_l16};
 use crate::codec::speech::{IlbcMode, SpeechCodec, SpeechDecoder};
-use crate::codec::{G722Decoder, OpusDecoder, g711};
+use crate::codec::{Concealer, G722Decoder, OpusDecoder, g711};
 use crate::rtp::plan::MediaFormat;
 
 /// Samples of the longest packet: 200 ms at 48 kHz.
@@ -149,10 +149,27 @@ enum State {
     Speech(Box<SpeechDecoder>),
 }
 
+/// Milliseconds that are concealed after a sound.
+const CONCEALED_MS: usize = 60;
+
+/// Milliseconds that the packet after a longer loss is asked for.
+const RESTORED_MS: usize = 20;
+
+/// What was made for a loss, in samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// After the sound before it.
+    pub head: usize,
+    /// Before the packet after it; they stand behind the head's.
+    pub tail: usize,
+}
+
 /// A decoder with its state.
 pub struct Decoder {
     codec: Codec,
     state: State,
+    /// For codecs that conceal nothing themselves.
+    concealer: Concealer,
 }
 
 impl std::fmt::Debug for Decoder {
@@ -174,7 +191,7 @@ impl Decoder {
             Codec::Opus => State::Opus(Box::new(OpusDecoder::new().ok()?)),
             Codec::Speech(codec) => State::Speech(Box::new(SpeechDecoder::new(codec).ok()?)),
         };
-        Some(Self { codec, state })
+        Some(Self { codec, state, concealer: Concealer::new(codec.sample_rate_hz()) })
     }
 
     /// Which codec it is for.
@@ -214,7 +231,38 @@ impl Decoder {
             State::Speech(decoder) => decoder.decode(payload, pcm),
         };
         pcm.truncate(decoded.unwrap_or(0));
+        if self.codec != Codec::Opus {
+            self.concealer.hear(pcm);
+        }
         !pcm.is_empty()
+    }
+
+    /// Fills `pcm` with what may stand in the place of `lost` samples before `next`, which is decoded
+    /// afterwards. At most 60 ms after the sound before are made up; of Opus's in-band correction, also
+    /// the 20 ms before `next`.
+    pub fn conceal(&mut self, lost: usize, next: &[u8], pcm: &mut Vec<i16>) -> Filled {
+        pcm.clear();
+        let per_ms = self.codec.sample_rate_hz() as usize / 1_000; // tidy: lossless because 48 000 at most
+        let State::Opus(decoder) = &mut self.state else {
+            return Filled { head: self.concealer.fill(lost, pcm), tail: 0 };
+        };
+        let most = CONCEALED_MS.saturating_mul(per_ms);
+        if lost <= most {
+            pcm.resize(lost, 0);
+            let head = decoder.conceal(next, pcm).unwrap_or(0);
+            pcm.truncate(head);
+            return Filled { head, tail: 0 };
+        }
+        pcm.resize(most, 0);
+        let restored = RESTORED_MS.saturating_mul(per_ms);
+        let (made, after) = pcm.split_at_mut(most.saturating_sub(restored));
+        let head = decoder.conceal_alone(made).unwrap_or(0);
+        let tail = decoder.conceal(next, after).unwrap_or(0);
+        if head < made.len() || tail < restored {
+            pcm.clear();
+            return Filled::default();
+        }
+        Filled { head, tail }
     }
 }
 

@@ -91,15 +91,15 @@ impl DigitLog {
         });
     }
 
-    /// A packet of telephone-events of the stream with that place in the call, and the clock.
+    /// A packet of telephone-events: its stream's place in the call, the clock, and what it says.
     pub fn event(
         &mut self,
         entry: &PacketEntry<'_>,
         view: &RtpView<'_>,
         events: &mut EventTracker,
-        (index, clock_hz): (usize, u32),
+        (index, clock_hz, told): (usize, u32, &[u8]),
     ) {
-        let Some(event) = TelephoneEvent::parse(view.payload()) else { return };
+        let Some(event) = TelephoneEvent::parse(told) else { return };
         let begun = events.on_packet(view.marker().into(), view.timestamp(), event);
         let line = Line { source: DigitSource::Rtp, number: u64::try_from(index).unwrap_or(0) };
         if let Some(digit) = begun {

@@ -24,14 +24,14 @@ impl Holds {
         if state == MediaState::OnHold {
             from_ns.get_or_insert(now_ns);
         } else if let Some(from_ns) = from_ns.take() {
-            gaps.note(Gap { channel, from_ns, to_ns: now_ns, reason: GapReason::Hold });
+            gaps.note(Gap::silent(channel, (from_ns, now_ns), GapReason::Hold));
         }
     }
 
     /// Sound on a channel at `at_ns`: the gap before it ends, and another may begin after it.
     pub fn interrupt(&mut self, channel: Channel, at_ns: i64, gaps: &mut GapLog) {
         if let Some(from_ns) = &mut self.from_ns[channel.index()] {
-            gaps.note(Gap { channel, from_ns: *from_ns, to_ns: at_ns, reason: GapReason::Hold });
+            gaps.note(Gap::silent(channel, (*from_ns, at_ns), GapReason::Hold));
             *from_ns = at_ns.saturating_add(SLOT_MS * NS_PER_MS);
         }
     }

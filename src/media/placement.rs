@@ -3,8 +3,9 @@
 //! Purpose: RTP timestamps place the sound, arrival anchors them; jumps are believed only when the
 //! packets after them confirm them.
 //! Invariants: what is placed stays; a continuous stream is never stepped, only stretched; a packet
-//! waits at most `ANCHORING_MS` for company.
-//! Non-goals: order (see `stream`), choosing among streams (see `call_media`).
+//! waits at most `ANCHORING_MS` for company; what conceals a loss moves nothing.
+//! Non-goals: order (see `stream`), choosing among streams (see `call_media`), Opus that is kept as
+//! it came (see `kept_opus`).
 //! Sources: RFC 3550 §5.1 (timestamps), RFC 4733 §2.1 (events freeze the clock on some phones),
 //! RFC 7587 §4.2 (Opus durations).
 //!
@@ -20,14 +21,16 @@
 #![allow(clippy::cast_possible_truncation, reason = "a position is rounded to a whole sample")]
 
 use super::anchor::Anchor;
-use super::decoder::{Codec, Decoder};
+use super::decoder::{Codec, Decoder, Filled};
 use super::gaps::{Gap, GapLog, GapReason};
+use super::kept_opus::{KeptOpus, is_kept};
 use super::noise::NoiseSpans;
+use super::reading::Redundant;
 use super::stretch::Stretcher;
 use super::track::{SLOT_MS, Track};
 use crate::base::time::{NS_PER_MS, NS_PER_S};
 use crate::base::{Channel, PacketTime};
-use crate::codec::{ComfortNoise, packet_info};
+use crate::codec::ComfortNoise;
 use crate::rtp::extended_seq::ExtendedSeq;
 
 /// A first packet waits this long for others, to know which was delayed least.
@@ -50,12 +53,6 @@ const JUMP_NS: i64 = NS_PER_S;
 
 /// After such a silence the clocks may have parted: anchor anew.
 const SILENCE_MS: i64 = 5_000;
-
-/// A kept Opus packet may stand this far from its grid place before the grid is corrected.
-const GRID_ERROR_NS: i64 = 14 * NS_PER_MS;
-
-/// Opus packets so small hold silence or noise: a pause in which the grid may be corrected.
-const PAUSE_BYTES: usize = 12;
 
 /// What a packet holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +78,17 @@ pub struct Held {
     pub content: Content,
     /// RTP payload.
     pub payload: Vec<u8>,
+    /// Older payloads that came along, oldest first.
+    pub redundant: Vec<Redundant>,
+}
+
+/// Packets that did not come before one that did.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    /// How long, in RTP ticks.
+    pub ticks: i64,
+    /// True when the timestamps say as much: the loss follows the sound before it directly.
+    pub is_whole: bool,
 }
 
 /// Where sound goes: one channel of the recording.
@@ -102,6 +110,14 @@ pub struct Surface<'a> {
     pub rate_hz_max: u32,
 }
 
+/// A stretcher and what it was made for.
+#[derive(Debug)]
+struct Fitted {
+    rate_hz: u32,
+    track_hz: u32,
+    stretcher: Stretcher,
+}
+
 /// Places one stream's packets.
 #[derive(Debug, Default)]
 pub struct Placer {
@@ -111,10 +127,11 @@ pub struct Placer {
     last_duration: i64,
     last_arrival: Option<PacketTime>,
     decoder: Option<Decoder>,
-    stretcher: Option<(u32, Stretcher)>,
-    last_grid: Option<(i64, i64)>,
+    stretcher: Option<Fitted>,
+    kept: KeptOpus,
     transcoded: bool,
     pcm: Vec<i16>,
+    made: Vec<i16>,
     out: Vec<i16>,
 }
 
@@ -128,7 +145,6 @@ impl Placer {
     pub fn select(&mut self, codec: Codec) {
         if self.decoder.as_ref().is_none_or(|decoder| decoder.codec() != codec) {
             self.decoder = Decoder::new(codec);
-            self.stretcher = None;
         }
     }
 
@@ -216,7 +232,7 @@ impl Placer {
             self.flush(surface);
             // What was to follow is not what follows: no loss is told from a jump's distance.
             self.next = self.next.map(|(sequence, _)| (sequence, i64::MIN));
-            self.last_grid = None;
+            self.kept.forget();
             self.prepare();
         }
         self.release(surface)
@@ -244,15 +260,45 @@ impl Placer {
         late
     }
 
-    /// Writes one packet by the anchor.
+    /// Writes one packet by the anchor, and before it what it brings along of those that are missing.
     fn put(&mut self, sequence: ExtendedSeq, held: &Held, surface: &mut Surface<'_>) -> u64 {
         let Some(anchor) = &mut self.anchor else { return 0 };
         anchor.observe(held.arrival, held.timestamp);
+        let mut late = 0;
+        for (sequence, older) in self.recovered(sequence, held) {
+            late += self.put_one(sequence, &older, surface);
+        }
+        late + self.put_one(sequence, held, surface)
+    }
+
+    /// The older payloads of a packet that are missing, as packets of their own.
+    fn recovered(&self, sequence: ExtendedSeq, held: &Held) -> Vec<(ExtendedSeq, Held)> {
+        let Some((next_sequence, next_timestamp)) = self.next else { return Vec::new() };
+        let missing = sequence - next_sequence;
+        if held.redundant.is_empty() || missing <= 0 || next_timestamp == i64::MIN {
+            return Vec::new();
+        }
+        let is_missing =
+            |it: &&Redundant| it.timestamp >= next_timestamp && it.timestamp < held.timestamp;
+        let as_packet = |older: &Redundant| {
+            let behind = older.timestamp.saturating_sub(next_timestamp);
+            let number = (behind / self.last_duration.max(1)).min(missing - 1);
+            let content = Content::Audio(older.codec);
+            let (payload, redundant) = (older.payload.clone(), Vec::new());
+            let packet = Held { timestamp: older.timestamp, content, payload, redundant, ..*held };
+            (ExtendedSeq(next_sequence.0.saturating_add(number.unsigned_abs())), packet)
+        };
+        held.redundant.iter().filter(is_missing).map(as_packet).collect()
+    }
+
+    fn put_one(&mut self, sequence: ExtendedSeq, held: &Held, surface: &mut Surface<'_>) -> u64 {
+        let Some(anchor) = &self.anchor else { return 0 };
         let from_ns = anchor.capture_ns(held.timestamp).saturating_sub(surface.start.ns());
-        self.note_loss(sequence, held, from_ns, surface);
+        let loss = self.loss(sequence, held);
         match held.content {
             Content::Other => 0,
             Content::ComfortNoise => {
+                note_loss(loss, held, (from_ns, 0), surface);
                 self.flush(surface);
                 if let Some(noise) = ComfortNoise::parse(&held.payload) {
                     surface.noise.begin(noise, from_ns);
@@ -263,48 +309,49 @@ impl Placer {
             Content::Audio(codec) => {
                 self.select(codec);
                 surface.noise.end(from_ns);
-                let kept = codec == Codec::Opus && !self.transcoded;
-                if kept && packet_info(&held.payload).is_some_and(|info| info.samples_48k == 960) {
-                    return self.put_opus(sequence, held, from_ns, surface);
+                if codec == Codec::Opus && !self.transcoded && is_kept(&held.payload, surface) {
+                    return self.keep(sequence, held, (from_ns, loss), surface);
                 }
                 self.transcoded |= codec == Codec::Opus;
-                self.put_samples(sequence, held, from_ns, surface)
+                self.put_samples(sequence, held, (from_ns, loss), surface)
             }
         }
     }
 
-    /// Notes packets that are missing between the last one placed and this one.
-    fn note_loss(
-        &self,
-        sequence: ExtendedSeq,
-        held: &Held,
-        from_ns: i64,
-        surface: &mut Surface<'_>,
-    ) {
-        let Some((next_sequence, next_timestamp)) = self.next else { return };
+    /// Packets that are missing between the last one placed and this one.
+    fn loss(&self, sequence: ExtendedSeq, held: &Held) -> Option<Loss> {
+        let (next_sequence, next_timestamp) = self.next?;
         let missing = sequence - next_sequence;
         if missing <= 0 {
-            return;
+            return None;
         }
         let most = missing.saturating_mul(self.last_duration.max(1));
-        let ticks = match held.timestamp.checked_sub(next_timestamp) {
-            Some(ticks) if next_timestamp != i64::MIN => ticks.clamp(0, most),
-            _ => most,
-        };
-        let lost_ns = ticks_to_ns(ticks, held.clock_hz);
-        note(surface, from_ns.saturating_sub(lost_ns), from_ns, GapReason::Lost);
+        match held.timestamp.checked_sub(next_timestamp) {
+            Some(ticks) if next_timestamp != i64::MIN => {
+                Some(Loss { ticks: ticks.clamp(0, most), is_whole: ticks > 0 && ticks <= most })
+            }
+            _ => Some(Loss { ticks: most, is_whole: false }),
+        }
     }
 
     fn put_samples(
         &mut self,
         sequence: ExtendedSeq,
         held: &Held,
-        from_ns: i64,
+        (from_ns, loss): (i64, Option<Loss>),
         surface: &mut Surface<'_>,
     ) -> u64 {
+        let Some(rate_hz) = self.decoder.as_ref().map(|it| it.codec().sample_rate_hz()) else {
+            return 0;
+        };
+        let is_fitted = self.fit(rate_hz, surface);
+        let filled = match loss.filter(|loss| loss.is_whole && is_fitted) {
+            Some(loss) => self.conceal(loss, held),
+            None => Filled::default(),
+        };
         let Some(decoder) = &mut self.decoder else { return 0 };
-        let rate_hz = decoder.codec().sample_rate_hz();
         if !decoder.decode(&held.payload, &mut self.pcm) {
+            note_loss(loss, held, (from_ns, 0), surface);
             let to_ns = from_ns.saturating_add(SLOT_MS * NS_PER_MS);
             note(surface, from_ns, to_ns, GapReason::Undecodable);
             self.next = Some((sequence.next(), i64::MIN));
@@ -315,23 +362,89 @@ impl Placer {
         if let Some(noise) = silence {
             surface.noise.begin(noise, from_ns.saturating_add(ticks_to_ns(ticks, held.clock_hz)));
         }
-        let contiguous = self.next == Some((sequence, held.timestamp));
+        let contiguous = is_fitted && self.next == Some((sequence, held.timestamp));
         let after = self.ticks_after_last(held);
         self.next = Some((sequence.next(), held.timestamp.saturating_add(ticks)));
         self.last_duration = ticks;
-        surface.track.raise_rate(track_rate(rate_hz).min(surface.rate_hz_max));
-        let track_hz = surface.track.rate_hz();
-        if self.stretcher.as_ref().is_none_or(|(hz, _)| *hz != track_hz) {
-            self.stretcher = Some((track_hz, Stretcher::new(rate_hz, track_hz)));
-            self.begin_at(None, from_ns);
-        } else if !contiguous {
-            self.flush(surface);
-            self.begin_at(after, from_ns);
+        if !contiguous {
+            let concealed_ns = self.bridge(filled, (from_ns, after), surface);
+            note_loss(loss, held, (from_ns, concealed_ns), surface);
         }
-        let Some((_, stretcher)) = &mut self.stretcher else { return 0 };
-        stretcher.steer(ns_to_samples(from_ns, track_hz));
-        let position = stretcher.push(&self.pcm, &mut self.out);
+        let Some(fitted) = &mut self.stretcher else { return 0 };
+        fitted.stretcher.steer(ns_to_samples(from_ns, fitted.track_hz));
+        let position = fitted.stretcher.push(&self.pcm, &mut self.out);
         self.write(position, surface)
+    }
+
+    /// Makes the stretcher one for these rates; false when what follows begins anew by that.
+    fn fit(&mut self, rate_hz: u32, surface: &mut Surface<'_>) -> bool {
+        let wanted_hz = track_rate(rate_hz).min(surface.rate_hz_max).max(surface.track.rate_hz());
+        let fits = |it: &Fitted| it.rate_hz == rate_hz && it.track_hz == wanted_hz;
+        if self.stretcher.as_ref().is_some_and(fits) {
+            return true;
+        }
+        self.flush(surface);
+        surface.track.raise_rate(wanted_hz);
+        let mut stretcher = Stretcher::new(rate_hz, wanted_hz);
+        if let Some(before) = &self.stretcher {
+            let ended = before.stretcher.end_position() * f64::from(wanted_hz);
+            stretcher.start_at((ended / f64::from(before.track_hz)).round() as i64);
+        } else {
+            stretcher.start_at(i64::MIN / 4);
+        }
+        self.stretcher = Some(Fitted { rate_hz, track_hz: wanted_hz, stretcher });
+        false
+    }
+
+    /// Makes sound for a loss, into `made`.
+    fn conceal(&mut self, loss: Loss, held: &Held) -> Filled {
+        let Some(decoder) = &mut self.decoder else { return Filled::default() };
+        let rate_hz = i64::from(decoder.codec().sample_rate_hz());
+        let lost = loss.ticks.saturating_mul(rate_hz) / i64::from(held.clock_hz.max(1));
+        let lost = usize::try_from(lost).unwrap_or(0);
+        let filled = decoder.conceal(lost, &held.payload, &mut self.made);
+        // All of it, or a part with a rest that is silent.
+        if filled.head + filled.tail >= lost { Filled { head: lost, tail: 0 } } else { filled }
+    }
+
+    /// Leads from the sound before over what is missing to what is to be pushed next; returns how
+    /// much of it was filled, in ns.
+    fn bridge(
+        &mut self,
+        filled: Filled,
+        (from_ns, after_s): (i64, Option<f64>),
+        surface: &mut Surface<'_>,
+    ) -> i64 {
+        let made = std::mem::take(&mut self.made);
+        let (head, tail) = made.split_at(filled.head.min(made.len()));
+        let rate_hz = self.stretcher.as_ref().map_or(8_000, |it| it.rate_hz);
+        let seconds = |samples: usize| samples as f64 / f64::from(rate_hz);
+        let mut concealed = self.push_made(head, surface);
+        let rest_s = after_s.map(|after_s| after_s - seconds(concealed + filled.tail));
+        let is_closed = concealed > 0 && rest_s.is_some_and(|rest_s| rest_s < 0.000_5);
+        if !is_closed {
+            self.flush(surface);
+            let tail_ns = ticks_to_ns(len_i64(tail), rate_hz);
+            self.begin_at(rest_s, from_ns.saturating_sub(tail_ns));
+            let before = self.push_made(tail, surface);
+            if before < tail.len() {
+                self.begin_at(rest_s.map(|rest_s| rest_s + seconds(tail.len())), from_ns);
+            }
+            concealed += before;
+        }
+        self.made = made;
+        ticks_to_ns(i64::try_from(concealed).unwrap_or(0), rate_hz)
+    }
+
+    /// Writes sound that was made up, and returns its length; 0 where its place was already handed
+    /// out, at least partly: it is left away then.
+    fn push_made(&mut self, made: &[i16], surface: &mut Surface<'_>) -> usize {
+        let first = surface.track.first_sample() as f64;
+        let in_time = |it: &&mut Fitted| !made.is_empty() && it.stretcher.end_position() >= first;
+        let Some(fitted) = self.stretcher.as_mut().filter(in_time) else { return 0 };
+        let position = fitted.stretcher.push(made, &mut self.out);
+        surface.track.write(position, &self.out);
+        made.len()
     }
 
     /// RTP ticks from the end of the last packet to this one, unless its clock jumped.
@@ -344,7 +457,7 @@ impl Placer {
     /// Begins after a gap: `after_s` seconds after the sound before it, as the timestamps say, as
     /// long as that is near to its place; else at its place.
     fn begin_at(&mut self, after_s: Option<f64>, from_ns: i64) {
-        if let Some((track_hz, stretcher)) = &mut self.stretcher {
+        if let Some(Fitted { track_hz, stretcher, .. }) = &mut self.stretcher {
             let target = ns_to_samples(from_ns, *track_hz);
             let follows =
                 after_s.map(|after| stretcher.end_position() + after * f64::from(*track_hz));
@@ -354,7 +467,7 @@ impl Placer {
     }
 
     fn flush(&mut self, surface: &mut Surface<'_>) {
-        if let Some((track_hz, stretcher)) = &mut self.stretcher {
+        if let Some(Fitted { track_hz, stretcher, .. }) = &mut self.stretcher {
             let position = stretcher.flush(&mut self.out);
             if *track_hz == surface.track.rate_hz() {
                 self.write(position, surface);
@@ -374,50 +487,39 @@ impl Placer {
         u64::from(late > 0 && late == self.out.len())
     }
 
-    /// Keeps an Opus packet of 20 ms: into the slot nearest to its place.
-    fn put_opus(
+    /// Keeps an Opus packet of 20 ms.
+    fn keep(
         &mut self,
         sequence: ExtendedSeq,
         held: &Held,
-        from_ns: i64,
+        (from_ns, loss): (i64, Option<Loss>),
         surface: &mut Surface<'_>,
     ) -> u64 {
-        const SLOT_NS: i64 = SLOT_MS * NS_PER_MS;
-        // What encoders of our own delay, the file's pre-skip takes off all channels: a packet
-        // from elsewhere is put later by as much.
-        let place_ns = from_ns.saturating_add(surface.pre_skip_ns);
-        let nearest = place_ns.saturating_add(SLOT_NS / 2).div_euclid(SLOT_NS);
-        let slot = match self.last_grid {
-            Some((last_slot, last_timestamp)) => {
-                let steps = held.timestamp.saturating_sub(last_timestamp) / 960;
-                let expected = last_slot.saturating_add(steps.clamp(-1_000_000, 1_000_000));
-                let error_ns = place_ns.saturating_sub(expected.saturating_mul(SLOT_NS));
-                let is_pause = held.payload.len() <= PAUSE_BYTES || steps > 1;
-                let allowed_ns =
-                    if is_pause { GRID_ERROR_NS } else { GRID_ERROR_NS + 3 * NS_PER_MS };
-                if error_ns.abs() > allowed_ns { nearest } else { expected }
-            }
-            None => nearest,
-        };
+        let kept = self.kept.put(held, from_ns, loss, surface);
+        note_loss(loss, held, (from_ns, kept.concealed_ns), surface);
         self.next = Some((sequence.next(), held.timestamp.saturating_add(960)));
         self.last_duration = 960;
-        self.last_grid = Some((slot, held.timestamp));
-        surface.track.raise_rate(48_000.min(surface.rate_hz_max));
-        // A packet of its table of contents alone says "silence goes on": the silence frame of
-        // our own does as much, and players stumble over the other.
-        if held.payload.len() > 2 && !surface.track.put_packet(slot, &held.payload) {
-            let at_ns = slot.saturating_mul(SLOT_NS);
-            if slot < surface.track.first_slot() {
-                note(surface, at_ns, at_ns.saturating_add(SLOT_NS), GapReason::Late);
-                return u64::from(slot >= 0);
-            }
-        }
-        0
+        kept.late
     }
 }
 
-fn note(surface: &mut Surface<'_>, from_ns: i64, to_ns: i64, reason: GapReason) {
-    surface.gaps.note(Gap { channel: surface.channel, from_ns, to_ns, reason });
+/// Notes packets that are missing before one that stands at `from_ns`.
+fn note_loss(
+    loss: Option<Loss>,
+    held: &Held,
+    (from_ns, concealed_ns): (i64, i64),
+    surface: &mut Surface<'_>,
+) {
+    let Some(loss) = loss else { return };
+    let lost_ns = ticks_to_ns(loss.ticks, held.clock_hz);
+    let (channel, reason) = (surface.channel, GapReason::Lost);
+    let gap = Gap::silent(channel, (from_ns.saturating_sub(lost_ns), from_ns), reason);
+    surface.gaps.note(Gap { concealed_ns: concealed_ns.min(lost_ns), ..gap });
+}
+
+/// Notes that something is missing.
+pub fn note(surface: &mut Surface<'_>, from_ns: i64, to_ns: i64, reason: GapReason) {
+    surface.gaps.note(Gap::silent(surface.channel, (from_ns, to_ns), reason));
 }
 
 /// The track's rate for a codec's: telephone band, wide band, or everything.

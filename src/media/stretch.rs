@@ -17,8 +17,9 @@
 
 use crate::codec::resample::interpolate;
 
-/// Input samples kept before the read position, and needed after it, by the interpolator.
-const REACH: usize = 16;
+/// Input samples kept before the read position, and needed after it, by the interpolator; slowing
+/// down by a ratio takes as many times more.
+const REACH: f64 = 16.0;
 
 /// Correct once the error exceeds this, in seconds of sound: half of the promised ±20 ms, so that
 /// jitter alone never bends sound, and 200 ppm are worked off once a minute.
@@ -56,6 +57,8 @@ pub struct Stretcher {
     /// Input samples per output sample.
     ratio: f64,
     output_rate_hz: f64,
+    /// `REACH` at this ratio, and with the largest correction.
+    reach: usize,
     slew: Slew,
 }
 
@@ -63,11 +66,14 @@ impl Stretcher {
     /// From a decoder's rate to the track's, both in Hz and not 0.
     #[must_use]
     pub fn new(input_rate_hz: u32, output_rate_hz: u32) -> Self {
+        let ratio = f64::from(input_rate_hz) / f64::from(output_rate_hz);
+        let slowest = if ratio > 1.0 { ratio * (1.0 + SLEW_FAST) } else { 1.0 };
         Self {
             input: Vec::new(),
             next_in: 0.0,
             next_out: 0,
-            ratio: f64::from(input_rate_hz) / f64::from(output_rate_hz),
+            ratio,
+            reach: (REACH * slowest).ceil() as usize,
             output_rate_hz: f64::from(output_rate_hz),
             slew: Slew::None,
         }
@@ -114,7 +120,7 @@ impl Stretcher {
         if self.is_plain() {
             self.copy(out);
         } else {
-            self.produce(self.input.len().saturating_sub(REACH), out);
+            self.produce(self.input.len().saturating_sub(self.reach), out);
             if self.is_plain() {
                 self.copy(out);
             }
@@ -185,8 +191,8 @@ impl Stretcher {
     }
 
     fn trim(&mut self) {
-        let used = (self.next_in as usize).saturating_sub(REACH).min(self.input.len());
-        if used >= 4 * REACH {
+        let used = (self.next_in as usize).saturating_sub(self.reach).min(self.input.len());
+        if used >= 4 * self.reach {
             self.input.drain(..used);
             self.next_in -= used as f64;
         }

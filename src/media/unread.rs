@@ -126,7 +126,7 @@ impl CallMedia {
         let to_ns = at_ns.saturating_add(packet_ns).max(from_ns);
         stream.unread_until_ns = to_ns;
         let channel = entry.channel;
-        self.gaps.note(Gap { channel, from_ns, to_ns, reason });
+        self.gaps.note(Gap::silent(channel, (from_ns, to_ns), reason));
         if reason == GapReason::Undecodable {
             let channel = channel.label();
             self.note(&format!("{channel}: raw RTP kept: it {why}"));

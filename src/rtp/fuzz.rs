@@ -10,6 +10,7 @@ use super::extended_seq::{SeqExtender, TimestampExtender};
 use super::header::RtpView;
 use super::loss::LossCounter;
 use super::quality::Jitter;
+use super::red::RedPacket;
 use super::reorder::ReorderBuffer;
 use super::rtcp::{RtcpPacket, RtcpPackets};
 use super::rtcp_xr::ExtendedBlock;
@@ -135,6 +136,17 @@ fn block_words(block: ExtendedBlock<'_>) -> usize {
         ExtendedBlock::Voip(_) => 9,
         ExtendedBlock::Other { .. } => 1,
     }
+}
+
+/// The blocks of a redundant packet lie in it, one after the other.
+///
+/// # Panics
+/// When it does not hold: a bug.
+pub fn red(data: &[u8]) {
+    let Some(packet) = RedPacket::parse(data) else { return };
+    let older: usize = packet.older().map(|block| block.payload.len()).sum();
+    assert!(older.saturating_add(packet.primary.payload.len()) < data.len());
+    assert!(data.ends_with(packet.primary.payload));
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod loss;
 pub mod matched_by;
 pub mod plan;
 pub mod quality;
+pub mod red;
 pub mod reorder;
 pub mod rtcp;
 pub mod rtcp_xr;

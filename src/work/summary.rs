@@ -230,6 +230,7 @@ fn gap(gap: &Gap) -> GapSummary {
         at_s: seconds(gap.from_ns),
         seconds: seconds(gap.to_ns.saturating_sub(gap.from_ns)),
         reason: gap.reason.label().into(),
+        concealed: seconds(gap.concealed_ns),
     }
 }
 
