@@ -7,9 +7,8 @@ and with `--legs all` a row for every Call-ID.
 """
 import dataclasses
 import json
-import os
 
-from judging import WORK, calls, expect, export, lab, loudest, only_call, replay, run, script, takes
+from judging import WORK, calls, expect, export, lab, loudest, only_call, replay, rooted, run, script, takes
 
 ANNA, BERT, CORA = "4820001001", "4830002002", "4840003003"
 AT_TOLERANCE_S = 0.6  # a phone's timer and its answer, on a busy machine
@@ -42,10 +41,8 @@ TALKS = {
 
 
 def talks():
-    if os.geteuid() != 0:
-        print("  left out: namespaces need root")
-        return
-    takes(list(TALKS), record, judge_talk)
+    if rooted():
+        takes(list(TALKS), record, judge_talk)
 
 
 def record(name):
@@ -103,7 +100,7 @@ def judge_sound(label, talk, recording, truth):
     # Where one voice follows another there is a seam of some ms, which PESQ hears.
     below = 0.3 if talk.speakers else 0.15
     score = script("score.py", recording, truth, "--lag-max", 20, "--ceiling", 16, 0, 8000, "--pesq-below-ceiling", below,
-                   "--correlation-min", 0.9, "--leak-max", -25)
+                   "--correlation-min", 0.85, "--leak-max", -25)
     expect(score.returncode == 0, f"{label}: {' | '.join(score.stdout.strip().splitlines())} {score.stderr.strip()[-300:]}")
     for channel, at, seconds in talk.holds:
         peak = loudest(recording, channel, at + 0.5, seconds - 1)

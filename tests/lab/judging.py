@@ -14,6 +14,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK = ROOT / "build" / "judge"
+VOICES = WORK / "voices"
 CALLSPAN = str(pathlib.Path(os.environ.get("CALLSPAN", ROOT / "target/release/callspan")).resolve())
 CAPTURE = ROOT / "tests" / "captures" / "two-phones-pcma.pcap"
 PYTHON = str(ROOT / "build/venv/bin/python") if (ROOT / "build/venv/bin/python").exists() else sys.executable
@@ -91,11 +92,12 @@ def judge_call(name, path, truth, codec, *bounds):
     return call
 
 
-def lab(name, *arguments):
+def lab(name, *arguments, flags=(), **environment):
     """A command of `lab` in a lab of its own, recorded by tcpdump and callspan at the same port."""
     path = archive(f"{name}-live")
-    recorder = ["--", CALLSPAN, "capture", "--interface", "span0", "--archive", path]
-    return path, run(HERE / "lab", *arguments, *recorder)
+    VOICES.mkdir(exist_ok=True)
+    recorder = ["--", CALLSPAN, "capture", "--interface", "span0", "--archive", path, *flags]
+    return path, run(HERE / "lab", *arguments, *recorder, env=os.environ | {"LAB_VOICES": str(VOICES)} | environment)
 
 
 def takes(wanted, record, judge):
@@ -113,6 +115,31 @@ def takes(wanted, record, judge):
             print(f"  again: {want}", flush=True)
             del FAULTS[before:]
             judge(want, record(want))
+
+
+def rooted():
+    """Whether namespaces can be made here."""
+    if os.geteuid() != 0:
+        print("  left out: namespaces need root")
+    return os.geteuid() == 0
+
+
+def judge_unheard(label, path, reason):
+    """The one call of an archive must have no sound, but every packet, and say why."""
+    call = only_call(path, label)
+    if call is None:
+        return
+    told = (call["recording"]["state"], call["verdict"])
+    expect(told == ("raw", "both"), f"{label}: recording state and verdict {told}")
+    for channel in ("caller", "callee"):
+        unheard = sum(gap["seconds"] for gap in call["gaps"] if gap["channel"] == channel and gap["reason"] == reason)
+        expect(unheard > call["recording"]["seconds"] - 0.5, f"{label}: {unheard:.1f} s of the {channel} are `{reason}` of {call['recording']['seconds']:.1f} s")
+        expect(any(note.startswith(channel) for note in call["notes"]), f"{label}: a note says why: {call['notes']}")
+    done = run(CALLSPAN, "export", call["id"], "--archive", path, "--format", "wav", "--output", WORK / f"{label}.wav")
+    expect(done.returncode == 1, f"{label}: nothing is exported as sound: status {done.returncode} {done.stderr.strip()[-200:]}")
+    packets = run("tshark", "-n", "-r", export(path, call, WORK / f"{label}.raw.pcap"), "-Y", "udp.port != 5060", "-T", "fields", "-e", "frame.number")
+    wanted = sum(stream["packets"] for stream in call["streams"])
+    expect(len(packets.stdout.split()) >= wanted > 0, f"{label}: {len(packets.stdout.split())} packets exported, {wanted} RTP packets seen")
 
 
 def loudest(recording, channel, begin, seconds):

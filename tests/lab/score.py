@@ -19,6 +19,7 @@ Needs ffmpeg, numpy and pesq.
 """
 import argparse
 import json
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -98,6 +99,15 @@ def ceiling_of(rate, truth, whole, kbps, complexity, coded_rate):
     return pesq_of(rate, truth, coded)
 
 
+def ceilings(options, rate, truth):
+    """`ceiling_of` each channel, kept beside the truth: a truth is scored against several recordings."""
+    kept = pathlib.Path(f"{options.truth}.{'-'.join(map(str, options.ceiling))}-{rate}.json")
+    if not kept.exists() or kept.stat().st_mtime < pathlib.Path(options.truth).stat().st_mtime:
+        whole = load(options.truth, options.ceiling[2])
+        kept.write_text(json.dumps([ceiling_of(rate, truth[:, side], whole[:, side], *options.ceiling) for side in (0, 1)]))
+    return json.loads(kept.read_text())
+
+
 def figures(recording, truth, other, rate, options):
     """Everything that is told of one channel."""
     lag = best_lag(recording, truth, int(REACH_S * rate))
@@ -156,8 +166,7 @@ def main():
             sys.exit(2)
         result[name] = figures(recording[:, side], truth[:, side], truth[:, 1 - side], rate, options)
         if options.ceiling:
-            whole = load(options.truth, options.ceiling[2])[:, side]
-            result[name]["ceiling"] = ceiling_of(rate, truth[:, side], whole, *options.ceiling)
+            result[name]["ceiling"] = ceilings(options, rate, truth)[side]
         wrong += faults(name, result[name], options)
     if options.json:
         print(json.dumps(result))

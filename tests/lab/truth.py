@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Decodes what the two sides of a captured call said, without callspan: the truth to score against.
 
-    truth.py FILE.pcap OUT.wav [--start answer|media] [--call-id ID] [--flow CHANNEL FROM TO]…
+    truth.py FILE.pcap OUT.wav [--start answer|media] [--call-id ID] [--flow CHANNEL FROM TO]… [--keylog FILE]
 
 OUT.wav has two channels, caller left, callee right, 16 bit. Second 0 is the capture time of the first
 2xx to an INVITE (or, with --start media, of the first RTP packet), so it lines up with a recording
@@ -11,7 +11,7 @@ time by the fastest packets around it (a sliding minimum over four seconds, so t
 followed and jitter is not). What never came is silence. Prints one JSON object a side.
 
 tshark takes the capture apart, FFmpeg and opus-tools decode. One call a file: PCMA, PCMU, G722, L16,
-GSM, G726 (AAL2 packing, as baresip sends it), AMR and AMR-WB (octet-aligned), Opus; no SRTP. Needs numpy.
+GSM, G726 (AAL2 packing, as baresip sends it), AMR and AMR-WB (octet-aligned), G.729, G.723.1, Speex, Opus; no SRTP. Needs numpy.
 """
 import argparse
 import json
@@ -22,13 +22,14 @@ import tempfile
 
 import numpy as np
 
-STATIC = {0: ("PCMU", 8000), 3: ("GSM", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000), 10: ("L16", 44100), 11: ("L16", 44100)}
+STATIC = {0: ("PCMU", 8000), 3: ("GSM", 8000), 4: ("G723", 8000), 8: ("PCMA", 8000), 18: ("G729", 8000), 9: ("G722", 8000), 10: ("L16", 44100), 11: ("L16", 44100)}
 ANCHOR_S = 2.0  # half the sliding window
 OUT_RATE = 48_000
 
 
-def tshark(path, wanted, *fields):
+def tshark(path, wanted, *fields, keylog=None):
     command = ["tshark", "-n", "-r", path, "-o", "rtp.heuristic_rtp:TRUE", "-Y", wanted, "-T", "fields"]
+    command += ["-o", f"tls.keylog_file:{keylog}"] if keylog else []
     for field in fields:
         command += ["-e", field]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
@@ -38,13 +39,13 @@ def tshark(path, wanted, *fields):
 class Signalling:
     """What SIP says of the call: when it was answered, which address is whose, which payload type is what."""
 
-    def __init__(self, path, call_id):
+    def __init__(self, path, call_id, keylog):
         only = f' && sip.Call-ID == "{call_id}"' if call_id else ""
         self.answered = self.caller_host = None
         self.media = {}    # (host, port) that receives: side that listens there
         self.formats = [dict(STATIC), dict(STATIC)]  # by the side that receives
         rows = tshark(path, f"sip && !icmp{only}", "frame.time_epoch", "ip.src", "ipv6.src", "sip.Method", "sip.Status-Code",
-                      "sip.CSeq.method", "sdp.connection_info.address", "sdp.media.port", "sdp.media_attr")
+                      "sip.CSeq.method", "sdp.connection_info.address", "sdp.media.port", "sdp.media_attr", keylog=keylog)
         for when, source, source6, method, status, of, host, port, attributes in rows:
             source = source or source6
             if self.caller_host is None and method == "INVITE":
@@ -176,6 +177,23 @@ def amr(magic):
     return decode
 
 
+def g729(packets):
+    """FFmpeg's demuxer reads frames of 10 octets of a stream at 8 kbit/s."""
+    out = subprocess.run(["ffmpeg", "-v", "error", "-f", "g729", "-i", "-", "-f", "s16le", "-ac", "1", "-"],
+                         input=b"".join(packet.payload for packet in packets), check=True, capture_output=True).stdout
+    return np.frombuffer(out, "<i2"), 8000
+
+
+def speex(packets):
+    """Narrow-band Speex, by libspeex from an Ogg of its own making (Speex manual, section 7.3)."""
+    head = struct.pack("<8s20sIIIIIiIIIIIII", b"Speex   ", b"truth", 1, 80, 8000, 0, 4, 1, 0, 160, 0, 1, 0, 0, 0)
+    pages = [page(2, 0, 0, head), page(0, 0, 1, struct.pack("<I5sI", 5, b"truth", 0))]
+    pages += [page(4 if number + 1 == len(packets) else 0, 160 * (number + 1), number + 2, packet.payload) for number, packet in enumerate(packets)]
+    out = subprocess.run(["ffmpeg", "-v", "error", "-c:a", "libspeex", "-f", "ogg", "-i", "-", "-f", "s16le", "-ac", "1", "-"],
+                         input=b"".join(pages), check=True, capture_output=True).stdout
+    return np.frombuffer(out, "<i2"), 8000
+
+
 def samples_of(packet, rate):
     """Samples that a packet decodes to."""
     size = len(packet.payload)
@@ -185,11 +203,13 @@ def samples_of(packet, rate):
         return rate // 50 * frames_of(packet.payload)
     if packet.codec.startswith("G726"):
         return size * 8 // (int(packet.codec[-2:]) // 8)
-    return {"PCMA": size, "PCMU": size, "G722": 2 * size, "L16": size // 2, "GSM": size // 33 * 160}[packet.codec]
+    return {"PCMA": size, "PCMU": size, "G722": 2 * size, "L16": size // 2, "GSM": size // 33 * 160,
+            "G729": size // 10 * 80, "G723": size // 24 * 240, "SPEEX": 160}[packet.codec]
 
 
 DECODERS = {f"G726-{kbps}": raw(["-f", "g726", "-code_size", str(kbps // 8), "-sample_rate", "8000"], 8000) for kbps in (16, 24, 32, 40)} | {
     "GSM": raw(["-f", "gsm", "-sample_rate", "8000"], 8000), "AMR": amr(b"#!AMR\n"), "AMR-WB": amr(b"#!AMR-WB\n"),
+    "G729": g729, "G723": raw(["-f", "g723_1"], 8000), "SPEEX": speex,
     "PCMA": raw(["-f", "alaw", "-ar", "8000", "-ac", "1"], 8000), "PCMU": raw(["-f", "mulaw", "-ar", "8000", "-ac", "1"], 8000),
             "G722": raw(["-f", "g722"], 16000), "L16": pcm, "OPUS": opus}
 
@@ -262,9 +282,10 @@ def main():
     parser.add_argument("output")
     parser.add_argument("--start", choices=["answer", "media"], default="answer")
     parser.add_argument("--call-id")
+    parser.add_argument("--keylog", help="SIP is in TLS; this opens it")
     parser.add_argument("--flow", nargs=3, action="append", default=[], metavar=("CHANNEL", "FROM", "TO"))
     options = parser.parse_args()
-    signalling = Signalling(options.capture, options.call_id)
+    signalling = Signalling(options.capture, options.call_id, options.keylog)
     streams = packets_of(options.capture, signalling, {(source, to): ("caller", "callee").index(side) for side, source, to in options.flow})
     if not streams or signalling.answered is None:
         sys.exit(f"truth: {options.capture}: no answered call with media that SDP announces")

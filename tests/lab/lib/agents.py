@@ -1,11 +1,12 @@
 """SIP telephones and a switch that do to the letter what a scene tells them, each in its namespace.
 
-What baresip cannot do (attended transfers, a B2BUA) is played by these. All of a scene's phones live
-in one process and one loop, so that a scene is a list of steps; each phone's sockets are opened in its
-own network namespace. They speak real RTP: A-law from a file, 20 ms a packet. Not for production:
-what they do not expect, they do not answer. Sources: RFC 3261, 3264 (hold), 3515 (REFER), 3891
-(Replaces), 3550. Standard library only; needs root.
+What baresip cannot do (attended transfers, a B2BUA, most SRTP offers) is played by these. All of a
+scene's phones live in one process and one loop, so that a scene is a list of steps; each phone's sockets
+are opened in its own network namespace. They speak real RTP: encoded frames from a file, one a packet.
+Not for production: what they do not expect, they do not answer. Sources: RFC 3261, 3264 (hold), 3515
+(REFER), 3891 (Replaces), 3550, 4568 (a=crypto). Standard library only, but SRTP; needs root.
 """
+import collections
 import ctypes
 import os
 import re
@@ -15,19 +16,24 @@ import struct
 import time
 import urllib.parse
 
+from pipes import PORTS, Pipe
+
 CLONE_NEWNET = 0x40000000
-FRAME_S, FRAME_BYTES, PCMA = 0.02, 160, 8
+
+Codec = collections.namedtuple("Codec", "payload_type name clock_hz frame_bytes frame_s")
+CODECS = {codec.name: codec for codec in (
+    Codec(8, "PCMA", 8000, 160, 0.02), Codec(18, "G729", 8000, 20, 0.02), Codec(4, "G723", 8000, 24, 0.03), Codec(97, "speex", 8000, 38, 0.02))}
 
 
-def socket_in(namespace, address, port):
-    """A UDP socket of another network namespace."""
+def socket_in(namespace, address, port, kind=socket.SOCK_DGRAM):
+    """A socket of another network namespace, bound there."""
     setns = ctypes.CDLL(None, use_errno=True).setns
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     there = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
     try:
         if setns(there, CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), f"setns {namespace}")
-        opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
         opened.bind((address, port))
         return opened
     finally:
@@ -76,15 +82,32 @@ class Leg:
         self.port = 20_000 + 2 * len(phone.legs)
         self.rtp = socket_in(phone.namespace, phone.address, self.port)
         self.packet, self.ssrc = 0, phone.scene.number()
+        self.suite, self.crypto, self.sealed = phone.suite, None, None
+        self.first = 0xFFFF - 150  # the sequence number wraps after three seconds: with SRTP, the roll-over count steps
         self.relay = None  # the leg that gets what this one hears
         self.on_answer = self.invite = None
 
+    def rekey(self, parameters=""):
+        """A new master key, announced by the next SDP and used from now on."""
+        import srtp
+        key_len, salt_len = srtp.SUITES[self.suite][:2]
+        key = b"".join(struct.pack("!I", self.phone.scene.number()) for _ in range(16))[:key_len + salt_len]
+        self.crypto = srtp.line(self.suite, key, parameters)
+        fresh = srtp.Stream(*srtp.parse(self.crypto))
+        if self.sealed:  # the roll-over count goes on (RFC 3711, section 3.3.1)
+            fresh.roc, fresh.last = self.sealed.roc, self.sealed.last
+        self.sealed = fresh
+
     def sdp(self):
+        if self.suite and not self.crypto:
+            self.rekey(self.phone.key_parameters)
         self.version += 1
-        family = 6 if ":" in self.phone.address else 4
+        family, codec = 6 if ":" in self.phone.address else 4, self.phone.scene.codec
         return (f"v=0\r\no={self.phone.host} 7 {self.version} IN IP{family} {self.phone.address}\r\ns=-\r\n"
-                f"c=IN IP{family} {self.phone.address}\r\nt=0 0\r\nm=audio {self.port} RTP/AVP {PCMA}\r\n"
-                f"a=rtpmap:{PCMA} PCMA/8000\r\na=ptime:20\r\na={self.direction}\r\n")
+                f"c=IN IP{family} {self.phone.address}\r\nt=0 0\r\n"
+                f"m=audio {self.port} RTP/{'SAVP' if self.suite else 'AVP'} {codec.payload_type}\r\n"
+                f"a=rtpmap:{codec.payload_type} {codec.name}/{codec.clock_hz}\r\na=ptime:{round(1000 * codec.frame_s)}\r\na={self.direction}\r\n"
+                + (f"a=crypto:{self.crypto}\r\n" if self.suite else ""))
 
     def request(self, method, headers="", body="", sequence=None):
         """Sends a request of this dialog."""
@@ -126,15 +149,17 @@ class Leg:
         return f"{self.call_id};to-tag={self.remote_tag};from-tag={self.tag}"
 
     def tick(self):
-        """The next 20 ms of speech, if we are to speak."""
+        """The next frame of speech, if we are to speak."""
         if not self.talks or self.relay or self.direction in ("recvonly", "inactive"):
             return
         self.send_frame(self.phone.speech())
 
     def send_frame(self, payload):
-        number = self.phone.scene.frame
+        scene, codec = self.phone.scene, self.phone.scene.codec
         self.packet += 1
-        self.rtp.sendto(struct.pack("!BBHII", 0x80, PCMA, self.packet & 0xFFFF, number * FRAME_BYTES, self.ssrc) + payload, self.remote_media)
+        header = struct.pack("!BBHII", 0x80, codec.payload_type, self.first + self.packet & 0xFFFF,
+                             scene.frame * round(codec.frame_s * codec.clock_hz), self.ssrc)
+        self.rtp.sendto(self.sealed.protect(header, payload) if self.sealed else header + payload, self.remote_media)
 
     def hear(self):
         """What came in on the RTP socket: a switch sends it on, with its own SSRC."""
@@ -153,18 +178,43 @@ class Phone:
         self.where = f"{bracketed}:5060"
         self.uri, self.address_of_record = f'"{name}" <sip:{number}@{bracketed}>', f"<sip:{number}@{bracketed}>"
         self.sip = socket_in(self.namespace, address, 5060)
-        self.voice, self.spoken = voice, 0
+        self.listener, self.context, self.pipes = None, None, []
+        self.voice, self.spoken, self.suite, self.key_parameters = voice, 0, None, ""
         scene.phones.append(self)
+
+    def over(self, transport, context=None, server=False):
+        """From now on SIP goes over connections: this phone waits for them, or makes one a call."""
+        self.transport, self.context = transport, context
+        if server:
+            self.listener = socket_in(self.namespace, self.address, PORTS[transport], socket.SOCK_STREAM)
+            self.listener.listen()
+
+    def connect(self, address):
+        """Where to send SIP to an address."""
+        if self.transport == "UDP":
+            return address, 5060
+        connection = socket_in(self.namespace, self.address, 0, socket.SOCK_STREAM)
+        connection.connect((address, PORTS[self.transport]))
+        self.pipes.append(Pipe(connection, "client", self.transport, self.context))
+        return self.pipes[-1]
+
+    def accept(self):
+        self.pipes.append(Pipe(self.listener.accept()[0], "server", self.transport, self.context))
 
     def speech(self):
         """The next frame of this phone's voice, which goes on from leg to leg."""
-        at = self.spoken % (len(self.voice) - FRAME_BYTES)
-        self.spoken += FRAME_BYTES
-        return self.voice[at:at + FRAME_BYTES]
+        size = self.scene.codec.frame_bytes
+        at = self.spoken % (len(self.voice) // size) * size
+        self.spoken += 1
+        return self.voice[at:at + size]
 
     def send(self, head, body, to, contact):
         kind = "Content-Type: application/sdp\r\n" if body.startswith("v=0") else "Content-Type: message/sipfrag;version=2.0\r\n" if body else ""
-        self.sip.sendto(f"{head}Contact: {re.search('<.*>', contact).group()}\r\n{kind}Content-Length: {len(body)}\r\n\r\n{body}".encode(), to)
+        data = f"{head}Contact: {re.search('<.*>', contact).group()}\r\n{kind}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        if isinstance(to, Pipe):
+            to.send(data)
+        else:
+            self.sip.sendto(data, to)
 
     def reply(self, message, status, tag="", body=""):
         to = message["To"] + (f";tag={tag}" if tag and not message.tag("To") else "")
@@ -175,14 +225,14 @@ class Phone:
     def call(self, number, address, headers=""):
         """A new leg; its INVITE is on the wire."""
         bracketed = f"[{address}]" if ":" in address else address
-        leg = Leg(self, f"{self.scene.number():08x}@{self.host}", f"<sip:{number}@{bracketed}>", (address, 5060))
+        leg = Leg(self, f"{self.scene.number():08x}@{self.host}", f"<sip:{number}@{bracketed}>", self.connect(address))
         self.legs.append(leg)
         leg.offer(headers)
         return leg
 
     def handle(self, data, sender):
         message = Message(data)
-        message.sender = sender[:2]
+        message.sender = sender
         leg = next((leg for leg in self.legs if leg.call_id == message.call_id), None)
         if message.status is None:
             getattr(self, "on_" + message.method.lower())(message, leg)
@@ -257,10 +307,11 @@ class Switch(Phone):
 
 
 class Scene:
-    """The loop: sockets, timers, and a frame of every voice each 20 ms."""
+    """The loop: sockets, timers, and a frame of every voice each frame's time."""
 
-    def __init__(self, prefix):
-        self.prefix, self.phones, self.timers, self.frame, self.drawn = prefix, [], [], 0, 0x5EED
+    def __init__(self, prefix, codec):
+        self.prefix, self.codec = prefix, CODECS[codec]
+        self.phones, self.timers, self.frame, self.drawn = [], [], 0, 0x5EED
         self.began = time.monotonic()
 
     def number(self):
@@ -282,18 +333,28 @@ class Scene:
             self.timers = [timer for timer in self.timers if timer[0] > now]
             for action in due:
                 action()
-            while self.began + self.frame * FRAME_S <= now:
+            while self.began + self.frame * self.codec.frame_s <= now:
                 for phone in self.phones:
                     for leg in phone.legs:
                         leg.tick()
                 self.frame += 1
-            self.listen(min(end, self.began + self.frame * FRAME_S, *[when for when, _ in self.timers]) - time.monotonic())
+            self.listen(min(end, self.began + self.frame * self.codec.frame_s, *[when for when, _ in self.timers]) - time.monotonic())
 
     def listen(self, seconds):
-        by_socket = {phone.sip: phone for phone in self.phones} | {leg.rtp: leg for phone in self.phones for leg in phone.legs}
-        for ready in select.select(list(by_socket), [], [], max(seconds, 0))[0]:
-            owner = by_socket[ready]
+        owners = {}
+        for phone in self.phones:
+            owners |= {phone.sip: phone} | {pipe: phone for pipe in phone.pipes} | {leg.rtp: leg for leg in phone.legs}
+            if phone.listener:
+                owners[phone.listener] = phone
+        for ready in select.select(list(owners), [], [], max(seconds, 0))[0]:
+            owner = owners[ready]
             if isinstance(owner, Leg):
                 owner.hear()
+            elif ready is owner.listener:
+                owner.accept()
+            elif isinstance(ready, Pipe):
+                for data in ready.receive():
+                    owner.handle(data, ready)
             else:
-                owner.handle(*ready.recvfrom(65_536))
+                data, sender = ready.recvfrom(65_536)
+                owner.handle(data, sender[:2])

@@ -13,14 +13,20 @@ LAB_THIRD_TEXT="Accounts department, this is Cora. Yes, I have the contract here
 agreed in March, and the letter is wrong. I will send you a new bill tomorrow morning, and you need not
 pay the difference. Is there anything else that I can do for you today?"
 
-# Speech of at least SECONDS at 16 kHz, mono.
+# Speech of at least SECONDS at 16 kHz, mono. Kept in LAB_VOICES, if that is set: the synthesis of one
+# lab's voices must not stall the phones of another.
 lab_speech() { # VOICE TEXT SECONDS OUT.wav
-  local spoken=$4.once.wav length repeats
+  local spoken=$4.once.wav length repeats kept=''
+  if [[ -n ${LAB_VOICES:-} ]]; then
+    kept=$LAB_VOICES/$(md5sum <<<"$1 $2 $3" | cut -c1-16).wav
+    if [[ -s $kept ]]; then cp "$kept" "$4" && return; fi
+  fi
   espeak-ng -v "$1" -s 150 -w "$spoken" "$2"
   length=$(soxi -D "$spoken")
   repeats=$(awk -v want="$3" -v have="$length" 'BEGIN { print int(want / have) + 1 }')
   sox "$spoken" -r 16000 -c 1 -b 16 "$4" gain -3 pad 0.2 0.3 repeat "$repeats"
   rm "$spoken"
+  if [[ -n $kept ]]; then cp "$4" "$kept.$$" && mv "$kept.$$" "$kept"; fi
 }
 
 lab_modules() { # where baresip keeps its modules
@@ -53,7 +59,7 @@ lab_phone() { # DIR NAME NUMBER ADDRESS WAV CODEC PARAMS TRANSPORT: writes a bar
     echo "rtp_ports 10000-20000"
     echo "ctrl_tcp_listen 127.0.0.1:4444"
     echo "module_path $(lab_modules)"
-    for module in g711 g722 g726 gsm l16 opus amr srtp aufile aubridge; do echo "module $module.so"; done
+    for module in g711 g722 g726 gsm l16 opus amr codec2 srtp dtls_srtp aufile aubridge; do echo "module $module.so"; done
     echo "module_tmp uuid.so"
     echo "module_tmp account.so"
     echo "module_app menu.so"
