@@ -85,6 +85,30 @@ fn keys_in_the_sound_are_told_within_twenty_ms() {
     assert!(held.iter().all(|ms| (55..=85).contains(ms)), "{held:?}");
 }
 
+/// The calling machine beeps, the other answers at once after the re-INVITE to G.711 and asks who it is:
+/// in the decodes CNG at 6 s, CED and the first flags at 13 and 15 s. No other capture is a fax.
+#[test]
+fn a_fax_in_the_sound_is_told_and_nothing_else_is_taken_for_one() {
+    let Some(corpus) = corpus() else { return };
+    let folder = std::fs::read_dir(corpus.join("captures")).expect("captures");
+    for entry in folder.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("call-") {
+            continue;
+        }
+        for call in calls(&entry.path()) {
+            if name == "call-fax-passthrough-reinvite-rawip.pcapng" {
+                assert_eq!(call["fax"]["passthrough"], true, "{call}");
+                assert_eq!(call["fax"]["t38"], false, "{call}");
+                let tones = call["fax"]["tones"].as_array().expect("tones");
+                assert!(tones.contains(&"v21".into()), "{tones:?}");
+            } else {
+                assert!(call["fax"].is_null(), "{name}: {call}");
+            }
+        }
+    }
+}
+
 /// A phone that counts an event's duration in another clock than it says.
 #[test]
 fn no_key_is_held_longer_than_its_packets_are_seen() {

@@ -48,6 +48,9 @@ pub struct CallSummary {
     /// `unknown` where caller and callee are only the two sides of a call that was made from media.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sides: Option<String>,
+    /// Whether it is a fax; null where nothing says so.
+    #[serde(default)]
+    pub fax: Option<FaxSummary>,
     /// Anything a person should know ("raw RTP kept: G729 cannot be decoded").
     #[serde(default)]
     pub notes: Vec<String>,
@@ -95,6 +98,19 @@ pub struct VerdictWhy {
     pub caller: Option<String>,
     /// The callee's.
     pub callee: Option<String>,
+}
+
+/// A fax in a call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FaxSummary {
+    /// SDP agreed on T.38, whose packets are not recorded.
+    pub t38: bool,
+    /// The recorded sound is a fax (pass-through).
+    pub passthrough: bool,
+    /// Second of the recording in which it was noticed.
+    pub at_s: f64,
+    /// `cng` (calling beep), `ced` (answer tone), `v21` (preamble of a message).
+    pub tones: Vec<String>,
 }
 
 /// A party of a call.

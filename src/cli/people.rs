@@ -171,6 +171,7 @@ pub mod tests {
                 })
                 .into(),
             sides: None,
+            fax: None,
             notes: vec!["a note".into()],
             legs: Vec::new(),
             speakers: Vec::new(),

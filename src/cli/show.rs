@@ -101,6 +101,15 @@ fn print_text(
             writeln!(out, "\nDTMF of the {channel}, {from}: {}", keys.join(" "))?;
         }
     }
+    if let Some(fax) = &call.fax {
+        let how = match (fax.t38, fax.passthrough) {
+            (true, true) => "T.38, and tones of it in the sound",
+            (true, false) => "T.38",
+            (false, true) => "in the sound (pass-through)",
+            (false, false) => "a machine's calling beep",
+        };
+        writeln!(out, "\nFax, from second {:.2} on: {how}", fax.at_s)?;
+    }
     for (position, note) in call.notes.iter().enumerate() {
         let title = if position == 0 { "\nNotes\n" } else { "" };
         writeln!(out, "{title}  {}", printable(note))?;

@@ -13,6 +13,7 @@ pub mod comfort_noise;
 pub mod conceal;
 pub mod dtmf_tones;
 pub mod error;
+pub mod fax_tones;
 pub mod fuzz;
 pub mod g711;
 pub mod g722;

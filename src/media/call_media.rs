@@ -10,6 +10,7 @@ use super::decoder::Meaning;
 use super::digits::DigitLog;
 use super::evidence::Evidence;
 use super::far_end::FarEnd;
+use super::fax::FaxLog;
 use super::gaps::{Gap, GapLog, GapReason};
 use super::holds::Holds;
 use super::key_exchange::KeyExchanges;
@@ -61,6 +62,7 @@ pub struct CallMedia {
     pub(super) gaps: GapLog,
     pub(super) far_end: FarEnd,
     digits: DigitLog,
+    fax: FaxLog,
     notes: Notes,
     holds: Holds,
     expected: Expected,
@@ -96,6 +98,7 @@ impl CallMedia {
             gaps: GapLog::default(),
             far_end: FarEnd::default(),
             digits: DigitLog::default(),
+            fax: FaxLog::default(),
             notes: Notes::default(),
             holds: Holds::default(),
             expected: Expected::default(),
@@ -166,6 +169,7 @@ impl CallMedia {
             Control::Ended { at_ns } => self.end(PacketTime::from_ns(*at_ns), sink),
             Control::Digit(told) if self.start.is_some() => self.digits.signalled(now, told),
             Control::Digit(_) => {}
+            Control::Fax => self.fax.agreed(now),
             Control::Resumed(point) => self.resume(now, point, sink),
         }
     }
@@ -297,7 +301,8 @@ impl CallMedia {
             let (left, right) = (&mut self.packet.0, &mut self.packet.1);
             let outs = Channel::BOTH.into_iter().zip([&mut *left, &mut *right]);
             for (side, (channel, out)) in self.sides.iter_mut().zip(outs) {
-                side.take((self.next_slot, start), channel, &mut self.digits, out);
+                let logs = (&mut self.digits, &mut self.fax);
+                side.take((self.next_slot, start), channel, logs, out);
             }
             let added = left.len().saturating_add(right.len());
             self.bytes = self.bytes.saturating_add(u64::try_from(added).unwrap_or(0));
@@ -574,6 +579,7 @@ impl CallMedia {
                 .collect(),
             gaps,
             digits: self.digits.presses(),
+            fax: self.fax.report(),
             notes,
         }
     }

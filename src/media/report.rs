@@ -6,6 +6,7 @@
 //! Sources: RFC 3550 §6.4.1 (jitter), ITU-T G.107 (MOS).
 
 use super::far_end::FarEndReport;
+use super::fax::FaxReport;
 use super::gaps::Gap;
 use super::missing::Missing;
 use super::stream::StreamKey;
@@ -119,6 +120,8 @@ pub struct MediaReport {
     pub digits: Vec<DigitReport>,
     /// Why a party's sound is missing, by channel.
     pub missing: [Option<Missing>; 2],
+    /// Whether it is a fax.
+    pub fax: Option<FaxReport>,
     /// For people.
     pub notes: Vec<String>,
 }

@@ -6,8 +6,9 @@
 //! Sources: RFC 6716 §2.1.4 (20 ms).
 
 use super::digits::DigitLog;
+use super::fax::FaxLog;
 use super::noise::NoiseSpans;
-use super::tones::SideTones;
+use super::tones::{Heard, SideTones};
 use super::track::{SLOT_MS, Track};
 use super::voice::{Voice, VoiceSettings};
 use crate::base::time::NS_PER_MS;
@@ -41,19 +42,22 @@ impl Side {
     }
 
     /// Appends the packet of the next slot, which is number `slot` of a recording that began at
-    /// `start`; notes the keys that are over in it.
+    /// `start`; notes the keys and fax tones that are heard in it.
     pub fn take(
         &mut self,
         (slot, start): (u32, PacketTime),
         channel: Channel,
-        digits: &mut DigitLog,
+        (digits, fax): (&mut DigitLog, &mut FaxLog),
         out: &mut Vec<u8>,
     ) {
         out.clear();
         let rate_hz = self.track.rate_hz();
         let taken = self.track.take_slot();
-        self.tones.slot(slot, &taken.pcm, rate_hz, |heard| digits.tone(channel, start, heard));
         let slot_from_ns = i64::from(slot) * SLOT_MS * NS_PER_MS;
+        self.tones.slot(slot, &taken.pcm, rate_hz, |heard| match heard {
+            Heard::Key(key) => digits.tone(channel, start, key),
+            Heard::Fax(tone) => fax.tone(tone, start.plus_ns(slot_from_ns)),
+        });
         self.voice.encode(taken, rate_hz, slot_from_ns, &self.noise, out);
         self.noise.forget(slot_from_ns);
     }

@@ -233,6 +233,8 @@ pub enum Control {
     },
     /// SIP told that a key was pressed.
     Digit(SignalledDigit),
+    /// SDP agreed on T.38.
+    Fax,
     /// What follows was put aside under load and begins in the middle of a call.
     Resumed(ResumePoint),
 }

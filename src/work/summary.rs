@@ -10,8 +10,8 @@ use crate::base::rfc3339::format_utc;
 use crate::base::time::NS_PER_S;
 use crate::base::{CallId, Channel, PacketTime};
 use crate::call::summary::{
-    CallSummary, DtmfSummary, GapSummary, LegSummary, PartySummary, RecordingSummary, RtcpSummary,
-    SpeakerSummary, StreamSummary, VerdictWhy, XrSummary,
+    CallSummary, DtmfSummary, FaxSummary, GapSummary, LegSummary, PartySummary, RecordingSummary,
+    RtcpSummary, SpeakerSummary, StreamSummary, VerdictWhy, XrSummary,
 };
 use crate::call::{CallFacts, CallOrigin, EndReason, LegFacts, Party};
 use crate::media::{FarEndReport, Gap, MediaReport, Recorded, StreamReport};
@@ -65,6 +65,12 @@ pub fn summarise(id: CallId, facts: &CallFacts, report: &MediaReport) -> CallSum
                 duration_ms: digit.duration_ms,
             })
             .collect(),
+        fax: report.fax.as_ref().map(|fax| FaxSummary {
+            t38: fax.has_t38,
+            passthrough: fax.is_passthrough,
+            at_s: second(fax.time),
+            tones: fax.tones.iter().map(|tone| tone.label().into()).collect(),
+        }),
         notes: notes(facts, report),
         sides: is_heuristic(facts).then(|| "unknown".into()),
         legs: facts.legs.iter().map(leg).collect(),
