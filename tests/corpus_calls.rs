@@ -399,3 +399,17 @@ fn the_legs_of_a_b2bua_are_one_recording_unless_operators_want_two() {
         assert_eq!(apart.len(), 2, "{name}");
     }
 }
+
+#[test]
+fn a_stream_that_went_elsewhere_for_a_while_left_no_gap_that_another_filled() {
+    let Some(corpus) = corpus() else { return };
+    let capture = corpus.join("captures/call-hold-resume-delayed-offer.pcapng");
+    let [call] = &Replayed::new(&capture, "2").calls[..] else { panic!("one call") };
+    let gaps = call["gaps"].as_array().expect("gaps");
+    let lost: f64 = gaps
+        .iter()
+        .filter(|gap| gap["reason"] == "lost")
+        .filter_map(|gap| gap["seconds"].as_f64())
+        .sum();
+    assert!(lost < 0.1, "{lost} s of {gaps:?}");
+}

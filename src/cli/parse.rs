@@ -372,7 +372,6 @@ mod tests {
             "capture --interface eth1 -i eth2 --archive x --store none --start media --workers 3 \
              --capture-threads 2 --opus-bitrate 24k --opus-complexity 10 --reorder-window 0 \
              --commit-interval 50 --ring-size 1 --filter udp --band nb --legs all --join-header X-Id \
-             --metrics [::1]:9464 \
              --hep-listen [::]:9060 --tls-keylog k.log --tls-key s.pem \
              --heuristic-rtp --metrics [::1]:9464 \
              --log-format json --json",

@@ -439,6 +439,9 @@ impl CallMedia {
             && old.first < self.plan_since
             && leg(new) == leg(old);
         if silent || moved || (same_flow && is_newer) {
+            if let Some(old) = self.streams.get_mut(heard) {
+                old.pause();
+            }
             self.sides[entry.channel.index()].heard = Some(index);
             return true;
         }

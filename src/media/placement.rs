@@ -141,6 +141,11 @@ impl Placer {
         self.transcoded
     }
 
+    /// Another stream is heard instead: what this one sends meanwhile is not missing when it returns.
+    pub const fn pause(&mut self) {
+        self.next = None;
+    }
+
     /// Picks the codec of what follows.
     pub fn select(&mut self, codec: Codec) {
         if self.decoder.as_ref().is_none_or(|decoder| decoder.codec() != codec) {

@@ -174,6 +174,11 @@ impl Stream {
         self.placer.was_transcoded()
     }
 
+    /// Another stream is heard instead of this one.
+    pub const fn pause(&mut self) {
+        self.placer.pause();
+    }
+
     fn skip(&mut self, surface: &mut Surface<'_>) {
         if let Some((sequence, held)) = self.reorder.pop_gap() {
             self.late += self.placer.place(sequence, held, surface);
