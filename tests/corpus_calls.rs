@@ -284,7 +284,9 @@ fn the_sound_is_in_its_place_and_channel() {
         let mut replayed = None;
         for truth in capture["truth"].as_array().into_iter().flatten().filter(|it| is_fit(it)) {
             let path = corpus.join("captures").join(name);
-            let replayed = replayed.get_or_insert_with(|| Replayed::new(&path, "2"));
+            // Of two hops of one conversation one is heard: here each leg has a recording.
+            let replayed =
+                replayed.get_or_insert_with(|| Replayed::with(&path, &["--legs", "all"]));
             let audio = corpus.join("truth").join(truth["audio"].as_str().expect("a file"));
             let sound = samples(&std::fs::read(audio).expect("truth"), 1).remove(0);
             for (call, stream) in replayed.streams().filter(|(_, stream)| is_of(stream, truth)) {

@@ -173,6 +173,29 @@ fn answer_with_candidates(harness: &mut Harness, alice: &[&str], bob: &[&str]) {
 }
 
 #[test]
+fn an_ssrc_that_sdp_names_finds_its_call_at_any_address() {
+    let strangers = [(NAT, 30_000, RELAY, 31_000, 7), (RELAY, 31_000, NAT, 30_000, 9)];
+    let (_, calls) = run(|harness| {
+        for (line, port, ssrc) in
+            [("INVITE sip:b@x SIP/2.0", 4_000, 7), ("SIP/2.0 200 OK", 5_000, 9)]
+        {
+            let sdp = format!(
+                "v=0\r\nc=IN IP4 10.7.7.7\r\nm=audio {port} RTP/AVP 8\r\na=ssrc:{ssrc} cname:x\r\n"
+            );
+            let head = String::from_utf8(sip(1, line, "1 INVITE", None)).expect("text");
+            let length = format!("Content-Length: {}", sdp.len());
+            let message = head.replace("Content-Length: 0", &length) + &sdp;
+            harness.frame(0, &udp(ALICE, 5060, BOB, 5060, message.as_bytes()));
+        }
+        talk(harness, 10, 1_010, &strangers);
+        bye(harness, 1_200, 1);
+    });
+    let rows = told(&calls[0]);
+    assert_eq!(rows, [row("caller", 7, 50, "ssrc"), row("callee", 9, 50, "ssrc")]);
+    assert_eq!(calls[0].streams[0].confidence, Some(0.85));
+}
+
+#[test]
 fn ice_candidates_are_possible_addresses() {
     let (_, calls) = run(|harness| {
         let alice = ["1 1 UDP 1 192.168.7.2 4000 typ host"];

@@ -272,6 +272,9 @@ pub const END_GRACE_MS: i64 = 200;
 /// its own.
 pub const LEGS_PER_CONVERSATION_MAX: usize = 16;
 
+/// SSRCs that the SDP of one call announces (`a=ssrc`); more are not used to find its media.
+pub const SSRCS_PER_CALL_MAX: usize = 64;
+
 /// Changes of who speaks that are told of one call.
 pub const SPEAKERS_PER_CALL_MAX: usize = 64;
 

@@ -14,8 +14,11 @@ use super::event::{CallEvent, CallFacts, EndReason, LegFacts, Party, Speaker};
 use super::join::{Join, JoinedBy};
 use super::leg::{Leg, Orientation, Phase};
 use super::lingering;
+use super::media_description::MediaDescription;
 use super::table::CallTable;
-use crate::base::limits::{CLAIMS_PER_CALL_MAX, SPEAKERS_PER_CALL_MAX, TRANSFER_WAIT_MS};
+use crate::base::limits::{
+    CLAIMS_PER_CALL_MAX, SPEAKERS_PER_CALL_MAX, SSRCS_PER_CALL_MAX, TRANSFER_WAIT_MS,
+};
 use crate::base::{CallId, CallIndex, Channel, Endpoint, PacketTime};
 use crate::rtp::flow_table::{Claim, ClaimRole};
 use crate::rtp::plan::{Control, LegPlan, MediaPlan};
@@ -35,6 +38,8 @@ pub struct Conversation {
     pub claims: Vec<Claim>,
     /// What was published last.
     pub plan: MediaPlan,
+    /// SSRCs that its parties said they send with.
+    pub ssrcs: Vec<(Channel, u32)>,
     /// When we learned that it is over.
     pub over_at: Option<PacketTime>,
     /// Until when the call that a REFER asked for is waited for, all legs being over.
@@ -69,6 +74,7 @@ impl Conversation {
             facts,
             claims: Vec::new(),
             plan: MediaPlan::default(),
+            ssrcs: Vec::new(),
             over_at: None,
             transfer_until: None,
             media_ends: None,
@@ -257,10 +263,12 @@ impl Correlator {
     /// Publishes a conversation's claims and plan where they changed.
     pub(super) fn publish(&mut self, index: CallIndex, now: PacketTime) {
         let (claims, plan) = described(&self.table, index);
+        let ssrcs = announced_ssrcs(&self.table, index);
         let Some(it) = self.table.conversation_mut(index) else { return };
         if it.over_at.is_some() {
             return;
         }
+        it.ssrcs = ssrcs;
         if claims != it.claims {
             it.claims.clone_from(&claims);
             self.events.push(CallEvent::Claims { call: index, claims, time: now });
@@ -328,6 +336,20 @@ fn described(table: &CallTable, index: CallIndex) -> (Vec<Claim>, Option<MediaPl
         }
     }
     (claims, plan)
+}
+
+/// The SSRCs that SDP names, by who sends with them.
+fn announced_ssrcs(table: &CallTable, index: CallIndex) -> Vec<(Channel, u32)> {
+    let mut found = Vec::new();
+    for leg in table.legs_of(index) {
+        let Some(branch) = leg.winner.and_then(|at| leg.branches.get(at)) else { continue };
+        for party in Channel::BOTH {
+            let ssrcs = branch.descriptions(party).flat_map(MediaDescription::ssrcs);
+            found.extend(ssrcs.map(|ssrc| (leg.orientation.channel(party), ssrc)));
+        }
+    }
+    found.truncate(SSRCS_PER_CALL_MAX);
+    found
 }
 
 /// What a leg claims and its parties send, in the leg's own terms.

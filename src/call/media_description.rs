@@ -99,6 +99,11 @@ impl MediaDescription {
         }
     }
 
+    /// SSRCs that this party sends audio with, as far as it says so (RFC 5576).
+    pub fn ssrcs(&self) -> impl Iterator<Item = u32> + '_ {
+        self.audio.iter().flat_map(|medium| medium.ssrcs.iter().copied())
+    }
+
     /// Addresses where audio is received.
     pub fn audio_endpoints(&self) -> impl Iterator<Item = Endpoint> + '_ {
         self.audio.iter().filter_map(|medium| medium.endpoint)

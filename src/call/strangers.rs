@@ -7,6 +7,7 @@
 //! Sources: RFC 3264 §5.1, RFC 4961 (symmetric RTP), RFC 8445 (why addresses differ).
 //!
 //! ```text
+//!  SSRC announced (a=ssrc)             the only call that announced it                      ssrc
 //!  source announced by several calls   the one of them that has not heard this party    symmetric
 //!  both ports announced, elsewhere     the only call, party silent                      port 0.8
 //!  one port announced, elsewhere       the only call, party not heard, format known     port 0.6
@@ -143,7 +144,8 @@ impl Correlator {
 
     /// The one call that a flow can be of.
     fn owner(&self, sight: &FlowSight, heard: Heard<'_>) -> Option<(CallIndex, LearnedFlow)> {
-        let rules: [&Rule<'_>; 4] = [
+        let rules: [&Rule<'_>; 5] = [
+            &|call| by_ssrc(call, sight),
             &|call| shared_source(call, sight, heard),
             &|call| port_pair(call, sight, heard),
             &|call| one_port(call, sight, heard),
@@ -165,6 +167,15 @@ impl Correlator {
         }
         None
     }
+}
+
+/// SDP says that a party sends with this SSRC (RFC 5576 §4.1).
+fn by_ssrc(call: &Conversation, sight: &FlowSight) -> Option<Fitting> {
+    let mut senders = call.ssrcs.iter().filter(|(_, ssrc)| *ssrc == sight.ssrc.0);
+    let (sender, _) = *senders.next()?;
+    let is_clear = senders.all(|(other, _)| *other == sender) && is_readable(call, sender, sight);
+    let (role, by) = (ClaimRole::Audio, MatchedBy::Ssrc);
+    is_clear.then_some(Fitting { sender, role, by })
 }
 
 /// The source was announced, by several calls (else the table had known it): the one that waits for

@@ -143,9 +143,7 @@ impl CallMedia {
         if self.recorded == Recorded::Nothing {
             self.recorded = Recorded::Raw;
         }
-        if self.settings.store == Store::Raw {
-            self.bytes = self.bytes.saturating_add(u64::try_from(entry.len_bytes()).unwrap_or(0));
-        }
+        self.bytes = self.bytes.saturating_add(u64::try_from(entry.len_bytes()).unwrap_or(0));
         sink.raw(entry);
     }
 
