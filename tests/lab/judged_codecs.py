@@ -35,7 +35,7 @@ SOUNDS = {f"{name.split('/')[0].lower()}-{transport}": Sound(name.split("/")[0].
     "amr": Sound("AMR", baresip("AMR/8000/1"), dense=True),
     "amr-wb": Sound("AMR-WB", baresip("AMR-WB/16000/1"), WIDE, dense=True),
 } | {  # its packing is told by the sound, which takes some packets, and PESQ hears those
-    f"g726-{kbps}": Sound(f"G726-{kbps}", baresip(f"G726-{kbps}/8000/1"), below=0.3) for kbps in (16, 24, 32, 40)} | {
+    f"g726-{kbps}": Sound(f"G726-{kbps}", baresip(f"G726-{kbps}/8000/1")) for kbps in (16, 24, 32, 40)} | {
     "g729": Sound("G729", own("G729")), "g723": Sound("G723", own("G723")), "speex": Sound("SPEEX", own("speex")),
     "codec2": Sound("CODEC2", ["call", "CODEC2/8000/1", 6, "udp"], None),  # nothing decodes it
 }
