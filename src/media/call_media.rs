@@ -319,11 +319,11 @@ impl CallMedia {
         // The padding of SRTP is encrypted: only the header can be read before it is opened.
         let Ok(header) = RtpView::parse_header(entry.payload) else { return };
         let sending = self.plan.sending(entry.channel, entry.source, entry.destination);
-        let format = sending.format(header.payload_type().0);
-        let clock_hz = format.as_ref().map_or(8_000, |format| format.clock_hz);
+        let payload_type = header.payload_type().0;
+        let clock_hz = sending.format(payload_type).map_or(8_000, |format| format.clock_hz);
         let index = self.stream(entry, &header, clock_hz);
         let mut unlocked = std::mem::take(&mut self.unlocked);
-        let lock = self.unlock(entry, index, format.as_ref(), &mut unlocked);
+        let lock = self.unlock(entry, index, payload_type, &mut unlocked);
         let view = match lock {
             Lock::None => RtpView::parse(entry.payload),
             Lock::Opened => RtpView::parse(&unlocked),
@@ -351,7 +351,7 @@ impl CallMedia {
         let is_audio = reading.is_audio();
         let Some(stream) = self.streams.get_mut(index) else { return };
         if is_audio && stream.codec.is_empty() {
-            stream.codec = reading.codec();
+            stream.codec = reading.codec(sending);
         }
         let timed = if is_audio { Timed::Yes } else { Timed::No };
         let Some(extended) = stream.measure(entry.time, view, timed) else { return };

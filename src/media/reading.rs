@@ -31,7 +31,6 @@ pub struct Reading<'a> {
     pub clock_hz: u32,
     /// The payload itself: of a redundant packet, the newest.
     pub payload: &'a [u8],
-    format: Option<MediaFormat>,
     payload_type: u8,
     red: Option<RedPacket<'a>>,
 }
@@ -50,19 +49,25 @@ impl<'a> Reading<'a> {
                 format = sending.format(payload_type);
             }
         }
-        let clock_hz = format.as_ref().map_or(8_000, |format| format.clock_hz);
-        let meaning = format.as_ref().map_or(Meaning::Undecodable, meaning);
-        Self { meaning, clock_hz, payload, format, payload_type, red }
+        Self::of(format.as_deref(), payload_type, payload, red)
     }
 
     /// Of a packet whose payload is locked: what it would mean, by its type alone.
     #[must_use]
     pub fn locked(sending: &ChannelPlan, view: &RtpView<'a>) -> Self {
         let payload_type = view.payload_type().0;
-        let format = sending.format(payload_type);
-        let clock_hz = format.as_ref().map_or(8_000, |format| format.clock_hz);
-        let meaning = format.as_ref().map_or(Meaning::Undecodable, meaning);
-        Self { meaning, clock_hz, payload: view.payload(), format, payload_type, red: None }
+        Self::of(sending.format(payload_type).as_deref(), payload_type, view.payload(), None)
+    }
+
+    fn of(
+        format: Option<&MediaFormat>,
+        payload_type: u8,
+        payload: &'a [u8],
+        red: Option<RedPacket<'a>>,
+    ) -> Self {
+        let clock_hz = format.map_or(8_000, |format| format.clock_hz);
+        let meaning = format.map_or(Meaning::Undecodable, meaning);
+        Self { meaning, clock_hz, payload, payload_type, red }
     }
 
     /// True for sound, decodable or not.
@@ -71,11 +76,11 @@ impl<'a> Reading<'a> {
         !matches!(self.meaning, Meaning::Events | Meaning::ComfortNoise)
     }
 
-    /// The encoding's name.
+    /// The encoding's name, by what its sender sends.
     #[must_use]
-    pub fn codec(&self) -> String {
+    pub fn codec(&self, sending: &ChannelPlan) -> String {
         let unknown = || format!("PT{}", self.payload_type);
-        self.format.as_ref().map_or_else(unknown, |format| format.encoding.clone())
+        sending.format(self.payload_type).map_or_else(unknown, |format| format.encoding.clone())
     }
 
     /// Why it is kept as it came, if it is; `codec` names the stream's.

@@ -17,7 +17,7 @@ use super::track::SLOT_MS;
 use crate::base::time::NS_PER_MS;
 use crate::base::{Channel, EntryKind, PacketEntry, PacketTime};
 use crate::rtp::header::RtpView;
-use crate::rtp::plan::{Control, MediaFormat, Protection};
+use crate::rtp::plan::{ChannelPlan, Control, Protection};
 
 /// Packets of a stream that were seen to be ciphertext; from then on their length alone tells.
 const LOCKED_BY_SIGHT: u64 = 8;
@@ -40,7 +40,7 @@ impl CallMedia {
         &mut self,
         entry: &PacketEntry<'_>,
         index: usize,
-        format: Option<&MediaFormat>,
+        payload_type: u8,
         out: &mut Vec<u8>,
     ) -> Lock {
         let sending = self.plan.sending(entry.channel, entry.source, entry.destination);
@@ -54,10 +54,10 @@ impl CallMedia {
             Protection::Encrypted => true,
             _ if self.key_exchanges.agreement(entry).is_some() => true,
             Protection::Optional if stream.srtp.suite().is_some() => true,
-            Protection::Optional if !has_bytes_by_time(format) => !ring.is_empty(),
+            Protection::Optional if !has_bytes_by_time(sending, payload_type) => !ring.is_empty(),
             Protection::Optional | Protection::Plain => {
                 let is_known = stream.locked >= LOCKED_BY_SIGHT;
-                has_bytes_by_time(format) && is_ciphertext(entry.payload, is_known)
+                has_bytes_by_time(sending, payload_type) && is_ciphertext(entry.payload, is_known)
             }
         };
         if is_locked {
@@ -187,8 +187,10 @@ impl CallMedia {
 
 /// Codecs whose payload has one byte for each tick of the clock, so that its length tells that
 /// something follows it.
-fn has_bytes_by_time(format: Option<&MediaFormat>) -> bool {
-    format.is_some_and(|it| matches!(it.encoding.as_str(), "PCMU" | "PCMA" | "G722"))
+fn has_bytes_by_time(sending: &ChannelPlan, payload_type: u8) -> bool {
+    sending
+        .format(payload_type)
+        .is_some_and(|it| matches!(it.encoding.as_str(), "PCMU" | "PCMA" | "G722"))
 }
 
 /// True for a payload that is ciphertext beyond doubt: as long as some multiple of 5 ms of sound and

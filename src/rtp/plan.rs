@@ -10,6 +10,7 @@ use super::srtp_key::SrtpKey;
 use crate::base::limits::SRTP_KEYS_PER_CHANNEL_MAX;
 use crate::base::{Channel, Endpoint};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// One payload format: a line of `a=rtpmap`, or a static type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,10 +205,11 @@ impl MediaPlan {
 impl ChannelPlan {
     /// The format of a payload type: the plan's, or the static assignment.
     #[must_use]
-    pub fn format(&self, payload_type: u8) -> Option<MediaFormat> {
-        let formats = &self.formats;
-        let planned = formats.iter().find(|format| format.payload_type == payload_type).cloned();
-        planned.or_else(|| MediaFormat::from_static(payload_type))
+    pub fn format(&self, payload_type: u8) -> Option<Cow<'_, MediaFormat>> {
+        let planned = self.formats.iter().find(|format| format.payload_type == payload_type);
+        planned
+            .map(Cow::Borrowed)
+            .or_else(|| MediaFormat::from_static(payload_type).map(Cow::Owned))
     }
 }
 
@@ -297,7 +299,7 @@ mod tests {
             fmtp: String::new(),
         });
         let encoding =
-            |channel, number| plan.channel(channel).format(number).map(|found| found.encoding);
+            |channel, number| Some(plan.channel(channel).format(number)?.encoding.clone());
         assert_eq!(encoding(Channel::Caller, 9).as_deref(), Some("OPUS"));
         assert_eq!(encoding(Channel::Callee, 9).as_deref(), Some("G722"));
         assert_eq!(encoding(Channel::Callee, 97), None);
