@@ -13,7 +13,7 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
 use zeroize::Zeroizing;
 
-use super::derive::expand_label;
+use super::derive::{TLS_1_3, expand_label};
 use super::suite::{Mac, Protection, Suite};
 
 const NONCE_BYTES: usize = 12;
@@ -81,8 +81,9 @@ impl RecordKey {
 
     /// TLS 1.3: from a traffic secret.
     pub(super) fn tls13(suite: Suite, secret: &[u8]) -> Option<Self> {
-        let key = expand_label(suite.hash, secret, "key", suite.protection.key_bytes())?;
-        let iv = expand_label(suite.hash, secret, "iv", NONCE_BYTES)?;
+        let key =
+            expand_label(suite.hash, secret, (TLS_1_3, "key"), &[], suite.protection.key_bytes())?;
+        let iv = expand_label(suite.hash, secret, (TLS_1_3, "iv"), &[], NONCE_BYTES)?;
         let cipher = Cipher::Aead(Box::new(aead_key(suite.protection, &key)?));
         Some(Self { cipher, rules: Rules::Tls13, iv })
     }

@@ -28,12 +28,16 @@ pub fn prf(
     Some(Zeroizing::new(derived.as_ref().to_vec()))
 }
 
-/// HKDF-Expand-Label(`secret`, `label`, "", `len_bytes`) of TLS 1.3; `label` without its `tls13 `.
+/// What TLS 1.3 begins every label with; DTLS 1.3 has another word (RFC 9147 §5.9).
+pub const TLS_1_3: &str = "tls13 ";
+
+/// HKDF-Expand-Label(`secret`, `label`, `context`, `len_bytes`), its label behind the protocol's prefix.
 #[must_use]
 pub fn expand_label(
     hash: Hash,
     secret: &[u8],
-    label: &str,
+    (prefix, label): (&str, &str),
+    context: &[u8],
     len_bytes: usize,
 ) -> Option<Zeroizing<Vec<u8>>> {
     struct Length(usize);
@@ -42,7 +46,6 @@ pub fn expand_label(
             self.0
         }
     }
-    const PREFIX: &[u8] = b"tls13 ";
     if secret.len() != hash.len_bytes() {
         return None;
     }
@@ -51,8 +54,10 @@ pub fn expand_label(
         Hash::Sha384 => hkdf::HKDF_SHA384,
     };
     let length = u16::try_from(len_bytes).ok()?.to_be_bytes();
-    let label_length = [u8::try_from(PREFIX.len().checked_add(label.len())?).ok()?];
-    let info = [&length[..], &label_length, PREFIX, label.as_bytes(), &[0]];
+    let label_length = [u8::try_from(prefix.len().checked_add(label.len())?).ok()?];
+    let context_length = [u8::try_from(context.len()).ok()?];
+    let (prefix, label) = (prefix.as_bytes(), label.as_bytes());
+    let info = [&length[..], &label_length, prefix, label, &context_length, context];
     let mut derived = Zeroizing::new(vec![0; len_bytes]);
     let secret = hkdf::Prk::new_less_safe(algorithm, secret);
     secret.expand(&info, Length(len_bytes)).ok()?.fill(&mut derived).ok()?;
@@ -76,11 +81,11 @@ mod tests {
     fn traffic_keys_are_those_of_rfc_8448() {
         // RFC 8448 §3, "derive write traffic keys for handshake data" of the server.
         let secret = hex("b67b7d690cc16c4e75e54213cb2d37b4e9c912bcded9105d42befd59d391ad38");
-        let key = expand_label(Hash::Sha256, &secret, "key", 16).expect("defined");
-        let iv = expand_label(Hash::Sha256, &secret, "iv", 12).expect("defined");
+        let key = expand_label(Hash::Sha256, &secret, (TLS_1_3, "key"), &[], 16).expect("defined");
+        let iv = expand_label(Hash::Sha256, &secret, (TLS_1_3, "iv"), &[], 12).expect("defined");
         assert_eq!(*key, hex("3fce516009c21727d0f2e4e86ee403bc"));
         assert_eq!(*iv, hex("5d313eb2671276ee13000b30"));
-        assert!(expand_label(Hash::Sha384, &secret, "key", 16).is_none());
+        assert!(expand_label(Hash::Sha384, &secret, (TLS_1_3, "key"), &[], 16).is_none());
     }
 
     #[test]

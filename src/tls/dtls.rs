@@ -14,11 +14,11 @@
 //! handshake  type(1) length(3) message_seq(2) fragment_offset(3) fragment_length(3) body
 //! ```
 
-use aws_lc_rs::{digest, hkdf};
+use aws_lc_rs::digest;
 use zeroize::Zeroizing;
 
 use super::Side;
-use super::derive::prf;
+use super::derive::{expand_label, prf};
 use super::key_log::{KeyLabel, KeyLog, RANDOM_BYTES};
 use super::suite::Hash;
 use crate::base::Reader;
@@ -188,45 +188,14 @@ fn export(
 /// The exporter of (D)TLS 1.3, without a context.
 /// Source: RFC 8446 §7.5 and §7.1; RFC 9147 §5.9 for the prefix of its labels.
 fn exporter_1_3(hash: Hash, secret: &[u8], len_bytes: usize) -> Option<Zeroizing<Vec<u8>>> {
+    const PREFIX: &str = "dtls13";
     let algorithm = match hash {
         Hash::Sha256 => &digest::SHA256,
         Hash::Sha384 => &digest::SHA384,
     };
     let nothing = digest::digest(algorithm, b"");
-    let derived = expand(hash, secret, LABEL, nothing.as_ref(), hash.len_bytes())?;
-    expand(hash, &derived, "exporter", nothing.as_ref(), len_bytes)
-}
-
-/// HKDF-Expand-Label of DTLS 1.3.
-fn expand(
-    hash: Hash,
-    secret: &[u8],
-    label: &str,
-    context: &[u8],
-    len_bytes: usize,
-) -> Option<Zeroizing<Vec<u8>>> {
-    struct Length(usize);
-    impl hkdf::KeyType for Length {
-        fn len(&self) -> usize {
-            self.0
-        }
-    }
-    const PREFIX: &[u8] = b"dtls13";
-    let algorithm = match hash {
-        Hash::Sha256 => hkdf::HKDF_SHA256,
-        Hash::Sha384 => hkdf::HKDF_SHA384,
-    };
-    if secret.len() != hash.len_bytes() {
-        return None;
-    }
-    let length = u16::try_from(len_bytes).ok()?.to_be_bytes();
-    let label_length = [u8::try_from(PREFIX.len().checked_add(label.len())?).ok()?];
-    let context_length = [u8::try_from(context.len()).ok()?];
-    let info = [&length[..], &label_length, PREFIX, label.as_bytes(), &context_length, context];
-    let mut derived = Zeroizing::new(vec![0; len_bytes]);
-    let secret = hkdf::Prk::new_less_safe(algorithm, secret);
-    secret.expand(&info, Length(len_bytes)).ok()?.fill(&mut derived).ok()?;
-    Some(derived)
+    let derived = expand_label(hash, secret, (PREFIX, LABEL), nothing.as_ref(), hash.len_bytes())?;
+    expand_label(hash, &derived, (PREFIX, "exporter"), nothing.as_ref(), len_bytes)
 }
 
 /// The hash of a suite's PRF: SHA-384 where its name says so, else that of TLS 1.2.

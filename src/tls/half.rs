@@ -7,7 +7,7 @@
 //! Sources: RFC 5246 §6 and §7.1, RFC 8446 §4.6.3, §5 and §7.2.
 
 use super::cipher::{Record, RecordKey};
-use super::derive::expand_label;
+use super::derive::{TLS_1_3, expand_label};
 use super::handshake::{FINISHED, Handshake, KEY_UPDATE, Messages, Version};
 use super::key_log::{KeyLabel, KeySecret};
 use super::records::{APPLICATION_DATA, CHANGE_CIPHER_SPEC, Front, HANDSHAKE, Records};
@@ -309,7 +309,8 @@ impl Half {
     fn next_generation(&self, suite: Suite) -> Option<KeySecret> {
         let secret = self.secret.as_ref()?;
         let length = suite.hash.len_bytes();
-        expand_label(suite.hash, secret.as_bytes(), "traffic upd", length).map(KeySecret::new)
+        expand_label(suite.hash, secret.as_bytes(), (TLS_1_3, "traffic upd"), &[], length)
+            .map(KeySecret::new)
     }
 
     /// Content that can be believed, or that is in the clear.
