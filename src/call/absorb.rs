@@ -8,12 +8,11 @@
 //! Sources: RFC 7092 §3.2 (B2BUAs that leave media alone), RFC 3725 (third-party call control).
 
 use super::correlator::Correlator;
-use super::event::{CallEvent, EndReason};
+use super::event::EndReason;
 use super::join::JoinedBy;
 use super::leg::Leg;
 use crate::base::limits::LEGS_PER_CONVERSATION_MAX;
 use crate::base::{CallIndex, Channel, Endpoint, PacketTime};
-use crate::rtp::plan::Control;
 
 impl Correlator {
     /// What `leg` says of its media may show that its conversation is another one's.
@@ -45,17 +44,11 @@ impl Correlator {
         }
         let older_id = self.table.conversation(older).and_then(|it| it.id);
         let Some(it) = self.table.conversation_mut(younger) else { return };
-        it.over_at = Some(now);
         it.facts.joined_to = older_id;
-        it.facts.ended = Some((now, EndReason::Joined));
-        let (legs, id, facts) = (std::mem::take(&mut it.legs), it.id, Box::new(it.facts.clone()));
-        let (keys, ends) = (std::mem::take(&mut it.keys), it.media_ends.take());
-        let (caller, answered_at) = (it.facts.caller.number.clone(), it.facts.answered_at);
-        self.joins.end(younger, &caller, &keys, ends);
-        self.events.push(CallEvent::Ended { call: younger, facts });
-        let control = Control::Ended { at_ns: now.ns() };
-        self.events.push(CallEvent::Control { call: younger, time: now, control });
-        self.events.push(CallEvent::Claims { call: younger, claims: Vec::new(), time: now });
+        let (legs, id) = (std::mem::take(&mut it.legs), it.id);
+        let answered_at = it.facts.answered_at;
+        self.close(younger, now, (now, EndReason::Joined), now);
+        self.let_go_now(younger, now);
         for index in legs {
             let Some(leg) = self.table.get_mut(index) else { continue };
             leg.conversation = older;

@@ -224,26 +224,42 @@ impl Correlator {
         let Some((at, reason)) = end_of(&self.table, conversation) else { return };
         let status = self.table.get(conversation).and_then(|leg| leg.status_code);
         let Some(it) = self.table.conversation_mut(conversation) else { return };
-        it.over_at = Some(now);
-        it.facts.ended = Some((at, reason));
         it.facts.status_code = it.facts.status_code.or(status);
         let claims = std::mem::take(&mut it.claims);
+        let lingers = reason == EndReason::Bye && at >= now;
+        let final_at = if lingers { lingering::until(now) } else { now };
+        self.close(conversation, now, (at, reason), final_at);
+        if lingers {
+            self.lingering.add(now, leg, conversation, claims);
+        } else {
+            self.let_go_now(conversation, now);
+        }
+    }
+
+    /// A conversation is over since `now`, having ended at `at`; nothing joins it any more, and at
+    /// `final_at` no packet of it is on its way.
+    pub(super) fn close(
+        &mut self,
+        call: CallIndex,
+        now: PacketTime,
+        (at, reason): (PacketTime, EndReason),
+        final_at: PacketTime,
+    ) {
+        let Some(it) = self.table.conversation_mut(call) else { return };
+        it.over_at = Some(now);
+        it.facts.ended = Some((at, reason));
         let (caller, keys) = (it.facts.caller.number.clone(), std::mem::take(&mut it.keys));
         let ends = it.media_ends.take();
-        self.events
-            .push(CallEvent::Ended { call: conversation, facts: Box::new(it.facts.clone()) });
-        self.joins.end(conversation, &caller, &keys, ends);
+        self.events.push(CallEvent::Ended { call, facts: Box::new(it.facts.clone()) });
+        self.joins.end(call, &caller, &keys, ends);
         let last_packet_ms = if reason == EndReason::Timeout { LAST_PACKET_MS } else { 0 };
         let control = Control::Ended { at_ns: at.plus_ms(last_packet_ms).ns() };
-        if reason == EndReason::Bye && at >= now {
-            let time = lingering::until(now);
-            self.events.push(CallEvent::Control { call: conversation, time, control });
-            self.lingering.add(now, leg, conversation, claims);
-            return;
-        }
-        self.events.push(CallEvent::Control { call: conversation, time: now, control });
-        let claims = Vec::new();
-        self.events.push(CallEvent::Claims { call: conversation, claims, time: now });
+        self.events.push(CallEvent::Control { call, time: final_at, control });
+    }
+
+    /// A conversation that is over claims nothing any more.
+    pub(super) fn let_go_now(&mut self, call: CallIndex, time: PacketTime) {
+        self.events.push(CallEvent::Claims { call, claims: Vec::new(), time });
     }
 
     /// A leg that a BYE ended lets go of its addresses.
@@ -255,8 +271,7 @@ impl Correlator {
         if !is_over {
             self.publish(conversation, time);
         } else if !self.table.legs_of(conversation).any(|leg| leg.lingers) {
-            let claims = Vec::new();
-            self.events.push(CallEvent::Claims { call: conversation, claims, time });
+            self.let_go_now(conversation, time);
         }
     }
 
