@@ -189,3 +189,18 @@ fn has_failed(message: &Message<'_>) -> bool {
     let status = message.body().strip_prefix(b"SIP/2.0 ");
     status.is_some_and(|rest| matches!(rest.first(), Some(b'3'..=b'6')))
 }
+
+#[cfg(test)]
+impl Correlator {
+    /// Takes a message written with bare line ends, between two hosts, and what it tells.
+    pub(super) fn hear(&mut self, text: &str) -> Vec<CallEvent> {
+        use crate::base::{Endpoint, Protocol};
+        let bytes = text.replace('\n', "\r\n");
+        let message = Message::parse(bytes.as_bytes()).expect("a message");
+        let (source, destination) =
+            (Endpoint::v4([10, 0, 0, 1], 5_060), Endpoint::v4([10, 0, 0, 2], 5_060));
+        let flow = FiveTuple { protocol: Protocol::Udp, source, destination };
+        self.on_message(PacketTime::from_ms(0), flow, &message);
+        self.drain().collect()
+    }
+}

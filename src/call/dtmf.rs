@@ -63,21 +63,14 @@ fn parameter<'a>(event: &'a [u8], name: &str) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Endpoint, FiveTuple, Protocol};
 
     /// The keys that a message tells of, with the party that pressed them.
     fn told(correlator: &mut Correlator, text: &str) -> Vec<(Channel, String)> {
-        let bytes = text.replace('\n', "\r\n");
-        let message = Message::parse(bytes.as_bytes()).expect("a message");
-        let (source, destination) =
-            (Endpoint::v4([10, 0, 0, 1], 5_060), Endpoint::v4([10, 0, 0, 2], 5_060));
-        let flow = FiveTuple { protocol: Protocol::Udp, source, destination };
-        correlator.on_message(PacketTime::from_ms(0), flow, &message);
         let digit = |event| match event {
             CallEvent::Control { control: Control::Digit(it), .. } => Some((it.channel, it.digit)),
             _ => None,
         };
-        correlator.drain().filter_map(digit).collect()
+        correlator.hear(text).into_iter().filter_map(digit).collect()
     }
 
     fn request(method: &str, from: &str, to: &str, more: &str) -> String {

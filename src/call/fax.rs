@@ -40,21 +40,14 @@ fn has_fax(body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Endpoint, FiveTuple, Protocol};
 
     fn is_told(correlator: &mut Correlator, start: &str, sdp: &str) -> bool {
         let text = format!(
             "{start}\nCall-ID: one\nCSeq: 7 INVITE\nFrom: <sip:a>;tag=a\nTo: <sip:b>;tag=b\n\
              Content-Type: application/sdp\n\n{sdp}"
         );
-        let bytes = text.replace('\n', "\r\n");
-        let message = Message::parse(bytes.as_bytes()).expect("a message");
-        let (source, destination) =
-            (Endpoint::v4([10, 0, 0, 1], 5_060), Endpoint::v4([10, 0, 0, 2], 5_060));
-        let flow = FiveTuple { protocol: Protocol::Udp, source, destination };
-        correlator.on_message(PacketTime::from_ms(0), flow, &message);
         let is_fax = |event| matches!(event, CallEvent::Control { control: Control::Fax, .. });
-        correlator.drain().any(is_fax)
+        correlator.hear(&text).into_iter().any(is_fax)
     }
 
     #[test]

@@ -59,6 +59,30 @@ struct Heard {
     is_held: bool,
 }
 
+impl Heard {
+    /// A press at its first report.
+    const fn new(
+        channel: Channel,
+        digit: &'static str,
+        time: PacketTime,
+        line: Line,
+        mark: (u32, u8),
+    ) -> Self {
+        Self {
+            channel,
+            digit,
+            time,
+            duration_ms: None,
+            before_ms: None,
+            line,
+            mark,
+            last_mark: mark,
+            touched: time,
+            is_held: false,
+        }
+    }
+}
+
 /// The digits of one call.
 #[derive(Debug, Default)]
 pub struct DigitLog {
@@ -75,20 +99,7 @@ impl DigitLog {
         line: Line,
         mark: u32,
     ) {
-        let (mark, last_mark, touched) = ((mark, 0), (mark, 0), time);
-        let (duration_ms, before_ms, is_held) = (None, None, false);
-        self.push(Heard {
-            channel,
-            digit,
-            time,
-            duration_ms,
-            before_ms,
-            line,
-            mark,
-            last_mark,
-            touched,
-            is_held,
-        });
+        self.push(Heard::new(channel, digit, time, line, (mark, 0)));
     }
 
     /// A packet of telephone-events: its stream's place in the call, the clock, and what it says.
@@ -169,20 +180,8 @@ impl DigitLog {
             }
         }
         let is_held = phase == DigitPhase::Held;
-        let (duration_ms, before_ms) = (told.duration_ms, None);
-        let (touched, last_mark) = (time, mark);
-        self.push(Heard {
-            channel,
-            digit,
-            time,
-            duration_ms,
-            before_ms,
-            line,
-            mark,
-            last_mark,
-            touched,
-            is_held,
-        });
+        let begun = Heard::new(channel, digit, time, line, mark);
+        self.push(Heard { duration_ms: told.duration_ms, is_held, ..begun });
     }
 
     fn push(&mut self, heard: Heard) {
