@@ -22,12 +22,7 @@ SEALED = {
 
 def srtp():
     if rooted():
-        takes(list(SEALED), record, judge_sealed)
-
-
-def record(name):
-    verb, what, *rest = SEALED[name]
-    return lab(name, verb, what, WORK / f"{name}.pcap", *rest)
+        takes(list(SEALED), lambda name: lab(name, SEALED[name]), judge_sealed)
 
 
 def judge_sealed(name, take):

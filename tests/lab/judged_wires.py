@@ -25,7 +25,7 @@ def key_log(name):
 
 def record(name):
     key_log(name).unlink(missing_ok=True)
-    return lab(name, "scene", f"over:{name}", WORK / f"{name}.pcap", flags=["--tls-keylog", key_log(name)], LAB_KEYLOG=str(key_log(name)))
+    return lab(name, ["scene", f"over:{name}"], flags=["--tls-keylog", key_log(name)], LAB_KEYLOG=str(key_log(name)))
 
 
 def receive_hep():

@@ -92,12 +92,13 @@ def judge_call(name, path, truth, codec, *bounds):
     return call
 
 
-def lab(name, *arguments, flags=(), **environment):
-    """A command of `lab` in a lab of its own, recorded by tcpdump and callspan at the same port."""
+def lab(name, command, flags=(), **environment):
+    """A command of `lab` (its verb, what it makes, and more) in a lab of its own, recorded by tcpdump and callspan at the same port."""
+    verb, what, *rest = command
     path = archive(f"{name}-live")
     VOICES.mkdir(exist_ok=True)
     recorder = ["--", CALLSPAN, "capture", "--interface", "span0", "--archive", path, *flags]
-    return path, run(HERE / "lab", *arguments, *recorder, env=os.environ | {"LAB_VOICES": str(VOICES)} | environment)
+    return path, run(HERE / "lab", verb, what, WORK / f"{name}.pcap", *rest, *recorder, env=os.environ | {"LAB_VOICES": str(VOICES)} | environment)
 
 
 def takes(wanted, record, judge):
