@@ -100,6 +100,9 @@ def by_hand():
         "f1c92810587f297f3000003c007800c8 c8000000"))
     seed("rtcp_packet", "bye", bytes.fromhex("80c90001deadbeef81cb0001deadbeef"))
     # AMR 12.2 octet-aligned, AMR-WB 6.60 bandwidth-efficient, a silence frame; two frames of Speex.
+    seed("rtp_udptl", "indicator", bytes.fromhex("000001060000"))
+    seed("rtp_udptl", "redundancy", bytes.fromhex("800903c00180000201070208 09"))
+    seed("rtp_udptl", "fec", bytes.fromhex("000702c001800103020205060109"))
     seed("rtp_red", "two-older", b"\x88\x05\x00\x04\x88\x02\x80\x04\x08" + bytes(12))
     seed("codec_amr", "octet-aligned", b"\xf0\x3c" + bytes(range(31)))
     seed("codec_amr", "dense", b"\xf0\x5a" + bytes(range(16)))

@@ -86,7 +86,7 @@ fn keys_in_the_sound_are_told_within_twenty_ms() {
 }
 
 /// The calling machine beeps, the other answers at once after the re-INVITE to G.711 and asks who it is:
-/// in the decodes CNG at 6 s, CED and the first flags at 13 and 15 s. No other capture is a fax.
+/// in the decodes CNG at 6 s, CED and the first flags at 13 and 15 s; the answer is at 10 s. No other capture is a fax.
 #[test]
 fn a_fax_in_the_sound_is_told_and_nothing_else_is_taken_for_one() {
     let Some(corpus) = corpus() else { return };
@@ -102,6 +102,17 @@ fn a_fax_in_the_sound_is_told_and_nothing_else_is_taken_for_one() {
                 assert_eq!(call["fax"]["t38"], false, "{call}");
                 let tones = call["fax"]["tones"].as_array().expect("tones");
                 assert!(tones.contains(&"v21".into()), "{tones:?}");
+                assert_eq!(call["fax"]["t38_packets"], 0, "{call}");
+                // What follows the first flags is kept as it came and not heard.
+                let gaps = call["gaps"].as_array().expect("gaps").iter();
+                let faxes: Vec<_> = gaps.filter(|gap| gap["reason"] == "fax").collect();
+                for channel in ["caller", "callee"] {
+                    let mut own = faxes.iter().filter(|gap| gap["channel"] == channel);
+                    let told: f64 = own.clone().filter_map(|gap| gap["seconds"].as_f64()).sum();
+                    let first = own.find_map(|gap| gap["at_s"].as_f64());
+                    assert!(first.is_some_and(|at| (5.0..6.5).contains(&at)), "{faxes:?}");
+                    assert!(told > 20.0, "{channel}: {told} s of {call}");
+                }
             } else {
                 assert!(call["fax"].is_null(), "{name}: {call}");
             }

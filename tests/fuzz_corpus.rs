@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 type Body = fn(&[u8]);
 
-const BODIES: [(&str, Body); 22] = [
+const BODIES: [(&str, Body); 23] = [
     ("capture_block", |data| callspan::capture::fuzz::block(data)),
     ("capture_files", |data| callspan::capture::fuzz::files(data)),
     ("codec_amr", |data| callspan::codec::fuzz::amr_payload(data)),
@@ -24,6 +24,7 @@ const BODIES: [(&str, Body); 22] = [
     ("rtcp_packet", |data| callspan::rtp::fuzz::rtcp(data)),
     ("rtp_red", |data| callspan::rtp::fuzz::red(data)),
     ("rtp_packet", |data| callspan::rtp::fuzz::rtp(data)),
+    ("rtp_udptl", |data| callspan::rtp::fuzz::udptl(data)),
     ("rtp_srtp", |data| callspan::rtp::fuzz::srtp(data)),
     ("sip_dtmf_body", |data| callspan::sip::fuzz::dtmf_body(data)),
     ("sip_framing", |data| callspan::sip::fuzz::framing(data)),

@@ -26,6 +26,8 @@ pub enum EntryKind {
     Rtcp,
     /// A DTLS or ZRTP packet: how the phones agree on SRTP keys (UDP payload).
     KeyExchange,
+    /// A UDPTL packet of T.38 fax (UDP payload).
+    Udptl,
     /// A frame seen a second time; payload: its RTP header alone.
     DuplicateRtp,
     /// A control event of the call, as `call::Control` writes it; addresses are zero.
@@ -49,6 +51,7 @@ impl EntryKind {
             Self::Dropped => 4,
             Self::Claimed => 5,
             Self::Matched => 6,
+            Self::Udptl => 8,
         }
     }
 
@@ -62,6 +65,7 @@ impl EntryKind {
             5 => Some(Self::Claimed),
             6 => Some(Self::Matched),
             7 => Some(Self::KeyExchange),
+            8 => Some(Self::Udptl),
             _ => None,
         }
     }

@@ -33,6 +33,8 @@ outcomes! {
     Rtcp = "rtcp",
     /// DTLS or ZRTP of a known flow: how its SRTP keys are agreed on.
     KeyExchange = "key_exchange",
+    /// UDPTL of a known flow: T.38 fax.
+    Fax = "fax",
     /// IP, but neither SIP nor RTP nor RTCP; or not IP at all (ARP, LLDP…).
     NotVoip = "not_voip",
     /// Looks like RTP or RTCP, but no SDP announced it in time.
@@ -41,7 +43,7 @@ outcomes! {
     AfterEnd = "after_end",
     /// RTP of a fork's branch that was not the one that answered.
     LosingFork = "losing_fork",
-    /// RTP of an announced medium that is not audio (video, fax, application).
+    /// RTP of an announced medium that is not audio (video, application).
     NotAudio = "not_audio",
     /// The same frame as one a moment before.
     Duplicate = "duplicate",

@@ -55,7 +55,6 @@ impl Correlator {
     ) -> Attributed {
         self.let_go(now);
         self.note_digits(now, message);
-        self.note_fax(now, message);
         let told = self.events.len();
         let index = match self.find_or_open(now, flow, message) {
             Attributed::Call(index) => index,

@@ -176,8 +176,18 @@ impl Branch {
         self.add_keys(sender, &mut plan);
         let sends = self.confirmed(sender).is_none_or(MediaDescription::sends_audio);
         let receives = self.confirmed(sender.other()).is_none_or(MediaDescription::receives_audio);
-        plan.state = if sends && receives { MediaState::Flowing } else { MediaState::OnHold };
+        plan.state = match (sends && receives, self.has_fax()) {
+            (true, _) => MediaState::Flowing,
+            (false, true) => MediaState::Fax,
+            (false, false) => MediaState::OnHold,
+        };
         plan
+    }
+
+    /// True when both parties take T.38.
+    fn has_fax(&self) -> bool {
+        let takes = |party| self.confirmed(party).is_some_and(MediaDescription::has_fax);
+        Channel::BOTH.into_iter().all(takes)
     }
 
     /// What offer and answer agreed on; while another offer is open, or there is no answer yet, each

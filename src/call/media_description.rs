@@ -4,7 +4,7 @@
 //! Invariants: a value, compared to notice changes; bounded by the SDP parser's limits.
 //! Non-goals: who offered and who answered (see `dialog`).
 //! Sources: RFC 4566, RFC 3264 §8.4 (hold), RFC 3605 (`a=rtcp`), RFC 5761 §5.1.3 (`a=rtcp-mux`),
-//! RFC 8839 (ICE candidates), RFC 9143 (bundles).
+//! RFC 8839 (ICE candidates), RFC 9143 (bundles), ITU-T T.38 annex D (`m=image … udptl t38`).
 
 use super::sdes::{CryptoOffer, crypto_offers};
 use crate::base::limits::CLAIMS_PER_CALL_MAX;
@@ -17,6 +17,8 @@ use crate::sip::{Direction, Media, MediaKind, MediaPaths, Sdp};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MediaDescription {
     audio: Vec<AudioMedium>,
+    /// Where T.38 is received.
+    fax: Vec<Endpoint>,
     other: Vec<Endpoint>,
 }
 
@@ -54,7 +56,9 @@ impl MediaDescription {
     pub fn from_sdp(sdp: &Sdp<'_>) -> Self {
         let mut description = Self::default();
         for medium in &sdp.media {
-            if medium.kind == MediaKind::Audio {
+            if medium.kind == MediaKind::Image && medium.port != 0 {
+                description.fax.extend(medium.address.map(|ip| Endpoint::new(ip, medium.port)));
+            } else if medium.kind == MediaKind::Audio {
                 description.audio.push(audio_medium(medium));
             } else if medium.port != 0 {
                 description.other.extend(medium.address.map(|ip| Endpoint::new(ip, medium.port)));
@@ -86,6 +90,9 @@ impl MediaDescription {
                 claim(rtcp, party, ClaimRole::Rtcp);
             }
         }
+        for endpoint in &self.fax {
+            claim(*endpoint, party, ClaimRole::Fax);
+        }
         // A bundle's video has the audio's address: payload types tell them apart (RFC 9143).
         let is_bundled = |at: &&Endpoint| self.audio_endpoints().any(|audio| audio == **at);
         for endpoint in self.other.iter().filter(|at| !is_bundled(at)) {
@@ -102,6 +109,12 @@ impl MediaDescription {
     /// SSRCs that this party sends audio with, as far as it says so (RFC 5576).
     pub fn ssrcs(&self) -> impl Iterator<Item = u32> + '_ {
         self.audio.iter().flat_map(|medium| medium.ssrcs.iter().copied())
+    }
+
+    /// True when this party takes T.38.
+    #[must_use]
+    pub fn has_fax(&self) -> bool {
+        !self.fax.is_empty()
     }
 
     /// Addresses where audio is received.
@@ -143,6 +156,11 @@ impl MediaDescription {
         for medium in &other.audio {
             if self.audio.len() < 4 && !self.audio.contains(medium) {
                 self.audio.push(medium.clone());
+            }
+        }
+        for endpoint in &other.fax {
+            if self.fax.len() < 4 && !self.fax.contains(endpoint) {
+                self.fax.push(*endpoint);
             }
         }
     }

@@ -14,7 +14,6 @@ mod dialog;
 mod dtmf;
 mod event;
 mod expiry;
-mod fax;
 mod from_media;
 mod join;
 mod leg;

@@ -90,8 +90,8 @@ pub struct SpeakerSummary {
     pub party: PartySummary,
 }
 
-/// Why a side's sound is missing: `never_sent`, `not_seen`, `undecodable`, `encrypted`, `on_hold`,
-/// `not_answered`, `no_media_negotiated`; null where it is there, or the call goes on.
+/// Why a side's sound is missing: `never_sent`, `not_seen`, `undecodable`, `encrypted`, `fax`,
+/// `on_hold`, `not_answered`, `no_media_negotiated`; null where it is there, or the call goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictWhy {
     /// The caller's side.
@@ -103,9 +103,12 @@ pub struct VerdictWhy {
 /// A fax in a call.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FaxSummary {
-    /// SDP agreed on T.38, whose packets are not recorded.
+    /// SDP agreed on T.38, or its packets were seen: they are kept as they came.
     pub t38: bool,
-    /// The recorded sound is a fax (pass-through).
+    /// Packets of T.38 (UDPTL).
+    #[serde(default)]
+    pub t38_packets: u64,
+    /// The sound is a fax (pass-through): from the first message on it is kept as it came.
     pub passthrough: bool,
     /// Second of the recording in which it was noticed.
     pub at_s: f64,
@@ -255,7 +258,8 @@ pub struct GapSummary {
     pub at_s: f64,
     /// Length.
     pub seconds: f64,
-    /// `lost`, `late`, `hold`, `paused`, `masked`, `undecodable`, `encrypted`, `dropped`.
+    /// `lost`, `late`, `hold`, `paused`, `masked`, `undecodable`, `encrypted`, `fax`,
+    /// `dropped`.
     pub reason: String,
     /// Seconds of it that are not silent: made up of the sound before, or told by the packet after it.
     #[serde(default)]

@@ -31,7 +31,7 @@ pub struct SipMessage {
 pub struct PcapCounts {
     /// SIP messages.
     pub sip: u64,
-    /// RTP and RTCP packets.
+    /// RTP, RTCP and fax packets, and those by which keys are agreed on.
     pub media: u64,
     /// Payloads that fit in no frame.
     pub left_out: u64,
@@ -83,7 +83,7 @@ fn put_sip(writer: &mut FrameWriter, message: &SipMessage, counts: &mut PcapCoun
 
 fn put_media(writer: &mut FrameWriter, entry: &PacketEntry<'_>, counts: &mut PcapCounts) {
     match entry.kind {
-        EntryKind::Rtp | EntryKind::Rtcp | EntryKind::KeyExchange => {}
+        EntryKind::Rtp | EntryKind::Rtcp | EntryKind::KeyExchange | EntryKind::Udptl => {}
         // Not packets of their own: a doubled frame's header, our own marks.
         EntryKind::DuplicateRtp
         | EntryKind::Control

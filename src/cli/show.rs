@@ -103,7 +103,7 @@ fn print_text(
     }
     if let Some(fax) = &call.fax {
         let how = match (fax.t38, fax.passthrough) {
-            (true, true) => "T.38, and tones of it in the sound",
+            (true, true) => "T.38, and in the sound before it",
             (true, false) => "T.38",
             (false, true) => "in the sound (pass-through)",
             (false, false) => "a machine's calling beep",

@@ -28,7 +28,7 @@ use crate::base::limits::{EARLY_MEDIA_BYTES_MAX, END_GRACE_MS, STREAMS_PER_CALL_
 use crate::base::time::NS_PER_MS;
 use crate::base::{Channel, EntryKind, PacketEntry, PacketTime, Reader};
 use crate::rtp::header::RtpView;
-use crate::rtp::plan::{Control, MediaPlan, ResumePoint};
+use crate::rtp::plan::{Control, MediaPlan, MediaState, ResumePoint};
 use crate::rtp::srtp::KeyRing;
 use crate::tls::KeyLog;
 
@@ -48,7 +48,7 @@ pub const PRE_SKIP_NS: i64 = 6_500_000;
 pub struct CallMedia {
     pub(super) settings: MediaSettings,
     now: PacketTime,
-    start: Option<PacketTime>,
+    pub(super) start: Option<PacketTime>,
     answered: bool,
     ended_at: Option<PacketTime>,
     pub(super) plan: MediaPlan,
@@ -62,7 +62,7 @@ pub struct CallMedia {
     pub(super) gaps: GapLog,
     pub(super) far_end: FarEnd,
     digits: DigitLog,
-    fax: FaxLog,
+    pub(super) fax: FaxLog,
     notes: Notes,
     holds: Holds,
     expected: Expected,
@@ -142,6 +142,7 @@ impl CallMedia {
             EntryKind::Dropped => self.dropped(entry),
             EntryKind::Rtcp => self.rtcp(entry, sink),
             EntryKind::KeyExchange => self.key_exchange(entry, sink),
+            EntryKind::Udptl => self.fax_packet(entry, sink),
             EntryKind::Matched => self.evidence.note(entry),
             EntryKind::Claimed => {}
         }
@@ -169,7 +170,6 @@ impl CallMedia {
             Control::Ended { at_ns } => self.end(PacketTime::from_ns(*at_ns), sink),
             Control::Digit(told) if self.start.is_some() => self.digits.signalled(now, told),
             Control::Digit(_) => {}
-            Control::Fax => self.fax.agreed(now),
             Control::Resumed(point) => self.resume(now, point, sink),
         }
     }
@@ -228,6 +228,10 @@ impl CallMedia {
         }
     }
 
+    pub(super) fn is_recording(&self) -> bool {
+        self.answered || self.settings.start == StartAt::Media
+    }
+
     fn holds_early_media(&self) -> bool {
         self.settings.start == StartAt::Media && !self.answered
     }
@@ -261,6 +265,10 @@ impl CallMedia {
         self.plan_since = now;
         self.take_keys(now, sink);
         self.expected.plan(plan);
+        self.fax.on_new_plan();
+        if Channel::BOTH.into_iter().any(|channel| plan.state(channel) == MediaState::Fax) {
+            self.fax.t38(now);
+        }
         let Some(start) = self.start else { return };
         let now_ns = now.ns_since(start);
         for channel in Channel::BOTH {
@@ -355,8 +363,7 @@ impl CallMedia {
         }
         let timed = if is_audio { Timed::Yes } else { Timed::No };
         let Some(extended) = stream.measure(entry.time, view, timed) else { return };
-        let recording = self.answered || self.settings.start == StartAt::Media;
-        if !recording {
+        if !self.is_recording() {
             return;
         }
         let start = *self.start.get_or_insert(entry.time);
@@ -370,15 +377,18 @@ impl CallMedia {
             Store::Opus => {
                 let unread = if encrypted {
                     Some((GapReason::Encrypted, String::new()))
+                } else if self.fax.is_message() && is_audio {
+                    Some((GapReason::Fax, "is a fax's".into()))
                 } else {
                     reading.unread(self.streams.get(index).map_or("", |it| it.codec.as_str()))
                 };
+                let is_read = unread.is_none();
                 if let Some((reason, why)) = unread {
                     self.keep_unread(entry, index, (start, reason, &why), sink);
                 }
                 let content = match reading.meaning {
-                    Meaning::Audio(codec) if !encrypted => Content::Audio(codec),
-                    Meaning::ComfortNoise if !encrypted => Content::ComfortNoise,
+                    Meaning::Audio(codec) if is_read => Content::Audio(codec),
+                    Meaning::ComfortNoise if is_read => Content::ComfortNoise,
                     _ => Content::Other,
                 };
                 self.record(entry, &reading, extended, content, (index, start));

@@ -1,8 +1,9 @@
 //! Whether a call is a fax, and since when.
 //!
-//! Purpose: say that what sounds like noise is a page, and that T.38 took the sound's place.
+//! Purpose: say that what sounds like noise is a page, and that T.38 took the sound's place; keep both as
+//! they came, since no listener hears a page and no receiver reads one that went through Opus.
 //! Invariants: each tone and the agreement are told once, with the first time of any.
-//! Non-goals: the page itself: sound is recorded as it is, and of T.38's packets none is kept.
+//! Non-goals: the page itself (see `export --format pcap`); calling and answer tones are sound.
 //! Sources: ITU-T T.30 §4.1 (tones), T.38 annex D (its SDP).
 
 use crate::base::PacketTime;
@@ -13,8 +14,10 @@ use crate::codec::fax_tones::FaxTone;
 pub struct FaxReport {
     /// When it was first noticed.
     pub time: PacketTime,
-    /// SDP agreed on T.38.
+    /// SDP agreed on T.38, or its packets came.
     pub has_t38: bool,
+    /// Packets of T.38.
+    pub t38_packets: u64,
     /// The sound itself was a fax.
     pub is_passthrough: bool,
     /// The tones that were heard.
@@ -25,17 +28,38 @@ pub struct FaxReport {
 #[derive(Debug, Default)]
 pub struct FaxLog {
     t38: Option<PacketTime>,
+    packets: u64,
     tones: Vec<(FaxTone, PacketTime)>,
+    /// A message was heard, and SDP has not changed since.
+    is_message: bool,
 }
 
 impl FaxLog {
     /// SDP agreed on T.38.
-    pub fn agreed(&mut self, now: PacketTime) {
+    pub fn t38(&mut self, now: PacketTime) {
         self.t38.get_or_insert(now);
+    }
+
+    /// A packet of T.38 came.
+    pub fn packet(&mut self, time: PacketTime) {
+        self.t38(time);
+        self.packets = self.packets.saturating_add(1);
+    }
+
+    /// True while the sound is a machine's messages and pages.
+    #[must_use]
+    pub const fn is_message(&self) -> bool {
+        self.is_message
+    }
+
+    /// SDP changed: what follows may be people again.
+    pub const fn on_new_plan(&mut self) {
+        self.is_message = false;
     }
 
     /// A tone was heard on one of the channels.
     pub fn tone(&mut self, tone: FaxTone, time: PacketTime) {
+        self.is_message |= tone == FaxTone::V21;
         match self.tones.iter_mut().find(|(known, _)| *known == tone) {
             Some((_, first)) => *first = time.min(*first),
             None => self.tones.push((tone, time)),
@@ -51,7 +75,13 @@ impl FaxLog {
         tones.sort_unstable();
         // A beep alone is a machine that called a person.
         let is_passthrough = tones.iter().any(|tone| *tone != FaxTone::Cng);
-        Some(FaxReport { time, has_t38: self.t38.is_some(), is_passthrough, tones })
+        Some(FaxReport {
+            time,
+            has_t38: self.t38.is_some(),
+            t38_packets: self.packets,
+            is_passthrough,
+            tones,
+        })
     }
 }
 
@@ -68,11 +98,15 @@ mod tests {
         log.tone(FaxTone::Cng, at(700));
         let report = log.report().expect("a beep");
         assert_eq!((report.time, report.is_passthrough, report.has_t38), (at(700), false, false));
+        assert!(!log.is_message());
         log.tone(FaxTone::V21, at(2_000));
-        log.agreed(at(300));
-        log.agreed(at(5_000));
+        log.t38(at(300));
+        log.t38(at(5_000));
         let report = log.report().expect("a fax");
         assert_eq!((report.time, report.is_passthrough, report.has_t38), (at(300), true, true));
         assert_eq!(report.tones, [FaxTone::Cng, FaxTone::V21]);
+        assert!(log.is_message());
+        log.on_new_plan();
+        assert!(!log.is_message());
     }
 }

@@ -23,6 +23,8 @@ pub enum GapReason {
     Undecodable,
     /// SRTP without its keys.
     Encrypted,
+    /// A fax, whose packets are kept as they came.
+    Fax,
     /// callspan dropped them under load.
     Dropped,
 }
@@ -37,6 +39,7 @@ impl GapReason {
             Self::Hold => "hold",
             Self::Undecodable => "undecodable",
             Self::Encrypted => "encrypted",
+            Self::Fax => "fax",
             Self::Dropped => "dropped",
         }
     }

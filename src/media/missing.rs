@@ -26,6 +26,8 @@ pub enum Missing {
     NotSeen,
     /// It was seen, in a format that cannot be decoded here.
     Undecodable,
+    /// There was a fax in the sound's place.
+    Fax,
     /// It was seen, and there is no key.
     Encrypted,
 }
@@ -41,6 +43,7 @@ impl Missing {
             Self::NeverSent => "never_sent",
             Self::NotSeen => "not_seen",
             Self::Undecodable => "undecodable",
+            Self::Fax => "fax",
             Self::Encrypted => "encrypted",
         }
     }
@@ -49,7 +52,7 @@ impl Missing {
     #[must_use]
     pub fn sentence(self, channel: Channel) -> Option<String> {
         let what = match self {
-            Self::NotAnswered | Self::Undecodable | Self::Encrypted => return None,
+            Self::NotAnswered | Self::Undecodable | Self::Fax | Self::Encrypted => return None,
             Self::NoMediaNegotiated => "no audio was negotiated, as far as was seen",
             Self::OnHold => "on hold by SDP for the whole call",
             Self::NeverSent => "sent no media, by its own RTCP reports",
@@ -78,6 +81,7 @@ enum Expectation {
     #[default]
     Nothing,
     Hold,
+    Fax,
     Sound,
 }
 
@@ -97,6 +101,7 @@ impl Expected {
             let of_legs = plan.legs.iter().flat_map(|leg| [&leg.caller, &leg.callee]);
             let mut all = of_legs.chain([plan.channel(channel)]);
             let now = match plan.state(channel) {
+                MediaState::Fax => Expectation::Fax,
                 _ if all.all(|it| it.formats.is_empty()) => Expectation::Nothing,
                 MediaState::OnHold => Expectation::Hold,
                 MediaState::Flowing => Expectation::Sound,
@@ -116,6 +121,7 @@ impl Expected {
             (_, Some(Sending::Media)) | (Expectation::Sound, None) => Missing::NotSeen,
             (Expectation::Nothing, _) => Missing::NoMediaNegotiated,
             (Expectation::Hold, _) => Missing::OnHold,
+            (Expectation::Fax, _) => Missing::Fax,
             (Expectation::Sound, Some(Sending::Nothing)) => Missing::NeverSent,
         }
     }
@@ -127,6 +133,9 @@ pub fn why_unheard(channel: Channel, gaps: &[Gap]) -> Option<Missing> {
     let has = |reason| gaps.iter().any(|gap| gap.channel == channel && gap.reason == reason);
     if has(GapReason::Encrypted) {
         return Some(Missing::Encrypted);
+    }
+    if has(GapReason::Fax) {
+        return Some(Missing::Fax);
     }
     has(GapReason::Undecodable).then_some(Missing::Undecodable)
 }

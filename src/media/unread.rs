@@ -127,15 +127,33 @@ impl CallMedia {
         stream.unread_until_ns = to_ns;
         let channel = entry.channel;
         self.gaps.note(Gap::silent(channel, (from_ns, to_ns), reason));
-        if reason == GapReason::Undecodable {
+        if matches!(reason, GapReason::Undecodable | GapReason::Fax) {
             let channel = channel.label();
             self.note(&format!("{channel}: raw RTP kept: it {why}"));
         }
+        self.keep_apart(entry, sink);
+    }
+
+    /// Keeps a packet as it came beside the sound, and before the first one what SIP says of it.
+    fn keep_apart(&mut self, entry: &PacketEntry<'_>, sink: &mut dyn MediaSink) {
         if !self.has_unread {
             self.has_unread = true;
             keep_control(entry.time, &Control::Plan(self.plan.clone()), sink);
         }
         self.keep_raw(entry, sink);
+    }
+
+    /// T.38 in the sound's place.
+    pub(super) fn fax_packet(&mut self, entry: &PacketEntry<'_>, sink: &mut dyn MediaSink) {
+        self.fax.packet(entry.time);
+        if self.is_recording() {
+            self.start.get_or_insert(entry.time);
+            match self.settings.store {
+                Store::None => {}
+                Store::Raw => self.keep_raw(entry, sink),
+                Store::Opus => self.keep_apart(entry, sink),
+            }
+        }
     }
 
     /// Keeps a packet as it came.

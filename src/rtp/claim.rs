@@ -17,7 +17,9 @@ pub enum ClaimRole {
     Candidate,
     /// RTCP of an audio medium, on its own port.
     Rtcp,
-    /// Video, fax or another medium that is not recorded.
+    /// T.38 fax; sound that still comes there is sound.
+    Fax,
+    /// Video or another medium that is not recorded.
     NotAudio,
     /// The address of a fork's branch that did not answer.
     Loser,

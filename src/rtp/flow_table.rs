@@ -68,6 +68,8 @@ pub struct FlowTable {
     by_pair: HashMap<(Endpoint, Endpoint), (CallIndex, LearnedFlow), RandomState>,
     learned: HashMap<CallIndex, Vec<LearnedFlow>, RandomState>,
     serial: u64,
+    /// Claims of fax, by all calls.
+    faxes: usize,
     changes: Changes,
 }
 
@@ -137,6 +139,7 @@ impl FlowTable {
             self.serial = self.serial.wrapping_add(1);
             let Claim { endpoint, party, role } = *claim;
             self.changes.note(endpoint);
+            self.faxes = self.faxes.saturating_add(usize::from(role == ClaimRole::Fax));
             let holder = Holder { call, party, role, serial: self.serial, since: now };
             let holders = self.by_endpoint.entry(endpoint).or_default();
             if holders.len() >= HOLDERS_PER_ENDPOINT_MAX {
@@ -204,6 +207,12 @@ impl FlowTable {
     #[must_use]
     pub fn knows(&self, endpoint: Endpoint) -> bool {
         self.by_endpoint.contains_key(&endpoint)
+    }
+
+    /// True while some call takes T.38 fax.
+    #[must_use]
+    pub const fn has_fax(&self) -> bool {
+        self.faxes > 0
     }
 
     /// True when some call announced this port at another address: the mark of a NAT.
@@ -326,6 +335,7 @@ impl FlowTable {
 
     fn drop_claim(&mut self, call: CallIndex, claim: Claim) {
         self.changes.note(claim.endpoint);
+        self.faxes = self.faxes.saturating_sub(usize::from(claim.role == ClaimRole::Fax));
         if let Some(holders) = self.by_endpoint.get_mut(&claim.endpoint) {
             holders.retain(|holder| {
                 holder.call != call || holder.party != claim.party || holder.role != claim.role

@@ -20,6 +20,7 @@ use super::srtp_key::SrtpKey;
 use super::srtp_suite::SrtpSuite;
 use super::telephone_event::{EventTracker, TelephoneEvent};
 use super::turn::relayed;
+use super::udptl::UdptlPacket;
 use super::zrtp::ZrtpMessage;
 use crate::base::limits::REORDER_PACKETS_MAX;
 use crate::base::{PacketTime, Reader};
@@ -46,6 +47,17 @@ pub fn rtp(data: &[u8]) {
     let looks = look(&packets);
     assert!(looks.packets <= data.len() / 12 && looks.payload_type < 128);
     stream(data);
+}
+
+/// A fax packet lies within its datagram, and no shorter or longer datagram is the same packet.
+///
+/// # Panics
+/// When it does not hold: a bug.
+pub fn udptl(data: &[u8]) {
+    let Some(packet) = UdptlPacket::parse(data) else { return };
+    assert!(!packet.primary.is_empty() && packet.primary.len() + 4 < data.len());
+    assert_eq!(data.get(..2), Some(&packet.seq.to_be_bytes()[..]));
+    assert_eq!(data.split_last().and_then(|(_, rest)| UdptlPacket::parse(rest)), None);
 }
 
 /// Takes the bytes as (sequence number, payload) pairs of one stream.

@@ -27,6 +27,7 @@ pub mod srtp_session;
 pub mod srtp_suite;
 pub mod telephone_event;
 pub mod turn;
+pub mod udptl;
 pub mod zrtp;
 
 pub use classify::{Datagram, classify};
@@ -40,4 +41,5 @@ pub use srtp::{KeyRing, SrtpStream};
 pub use srtp_key::{Secrecy, SrtpKey};
 pub use srtp_suite::SrtpSuite;
 pub use telephone_event::{Digit, EventTracker, TelephoneEvent, digit_label};
+pub use udptl::UdptlPacket;
 pub use zrtp::ZrtpMessage;

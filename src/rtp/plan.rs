@@ -60,6 +60,8 @@ pub enum MediaState {
     Flowing,
     /// Held by `sendonly`, `inactive` or address 0.0.0.0 (RFC 3264 §8.4).
     OnHold,
+    /// T.38 fax was agreed on in the sound's place (T.38 annex D).
+    Fax,
 }
 
 /// Whether payloads are ciphertext, by SDP; more is greater.
@@ -189,16 +191,16 @@ impl MediaPlan {
         [self.channel(channel)].into_iter().chain(legs)
     }
 
-    /// Whether sound is expected on a channel: on one of the legs.
+    /// Whether sound is expected on a channel: on one of the legs; else why not, by the first.
     #[must_use]
     pub fn state(&self, channel: Channel) -> MediaState {
+        let first = self.channel(channel).state;
         let legs = self.legs.iter().map(|leg| match channel {
             Channel::Caller => leg.caller.state,
             Channel::Callee => leg.callee.state,
         });
-        let is_flowing =
-            legs.chain([self.channel(channel).state]).any(|state| state == MediaState::Flowing);
-        if is_flowing { MediaState::Flowing } else { MediaState::OnHold }
+        let is_flowing = legs.chain([first]).any(|state| state == MediaState::Flowing);
+        if is_flowing { MediaState::Flowing } else { first }
     }
 }
 
@@ -235,8 +237,6 @@ pub enum Control {
     },
     /// SIP told that a key was pressed.
     Digit(SignalledDigit),
-    /// SDP agreed on T.38.
-    Fax,
     /// What follows was put aside under load and begins in the middle of a call.
     Resumed(ResumePoint),
 }

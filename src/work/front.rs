@@ -27,6 +27,7 @@ use crate::rtp::header::RtpView;
 use crate::rtp::rtcp::sender_of;
 use crate::rtp::sight::FlowSight;
 use crate::rtp::turn::relayed;
+use crate::rtp::udptl::UdptlPacket;
 use crate::sip::{Likeness, looks_like_sip};
 use crate::tls::{self, TlsKeys};
 use std::sync::Arc;
@@ -288,6 +289,10 @@ impl<P: SipPort> Rest<P> {
             self.apply_updates();
             return Some(outcome);
         }
+        // Before its first bytes are looked at: a sequence number may look like anything.
+        if let Some(outcome) = self.fax(packet) {
+            return Some(outcome);
+        }
         match classify(packet.payload) {
             Datagram::Stun | Datagram::Other => {
                 if let Some(payload) = relayed(packet.payload) {
@@ -449,11 +454,39 @@ impl<P: SipPort> Rest<P> {
         let is_audio =
             |found: &Match| !matches!(found.role, ClaimRole::NotAudio | ClaimRole::Loser);
         let Some(found) = found.filter(is_audio) else { return FrameOutcome::NotVoip };
-        let MediaPacket { time, payload, .. } = packet;
-        let (kind, channel) = (EntryKind::KeyExchange, found.sender);
+        self.deliver_as(EntryKind::KeyExchange, FrameOutcome::KeyExchange, found, packet)
+    }
+
+    /// T.38, where a call agreed on it.
+    fn fax(&mut self, packet: MediaPacket<'_>) -> Option<FrameOutcome> {
+        if !self.table.has_fax() {
+            return None;
+        }
+        UdptlPacket::parse(packet.payload)?;
+        let found = self.table.find(packet.flow.source, packet.flow.destination)?;
+        if found.role != ClaimRole::Fax {
+            return None;
+        }
+        Some(match packet.sighting {
+            Sighting::Repeated => FrameOutcome::Duplicate,
+            Sighting::First => self.deliver_as(EntryKind::Udptl, FrameOutcome::Fax, found, packet),
+        })
+    }
+
+    /// Hands a packet that is no RTP to its call; returns `outcome` where that is what became of it.
+    fn deliver_as(
+        &mut self,
+        kind: EntryKind,
+        outcome: FrameOutcome,
+        found: Match,
+        packet: MediaPacket<'_>,
+    ) -> FrameOutcome {
+        let MediaPacket { time, flow, payload, .. } = packet;
+        let FiveTuple { source, destination, .. } = flow;
+        let channel = found.sender;
         let entry = PacketEntry { time, source, destination, kind, channel, payload };
         match self.outbox.push(found.call, &entry) {
-            Pushed::Taken => FrameOutcome::KeyExchange,
+            Pushed::Taken => outcome,
             Pushed::Full => FrameOutcome::QueueFull,
             Pushed::NoCall => FrameOutcome::CallLimit,
         }
@@ -477,19 +510,7 @@ impl<P: SipPort> Rest<P> {
         if found.role == ClaimRole::NotAudio {
             return FrameOutcome::NotAudio;
         }
-        let entry = PacketEntry {
-            time: packet.time,
-            source,
-            destination,
-            kind: EntryKind::Rtcp,
-            channel: found.sender,
-            payload: packet.payload,
-        };
-        match self.outbox.push(found.call, &entry) {
-            Pushed::Taken => FrameOutcome::Rtcp,
-            Pushed::Full => FrameOutcome::QueueFull,
-            Pushed::NoCall => FrameOutcome::CallLimit,
-        }
+        self.deliver_as(EntryKind::Rtcp, FrameOutcome::Rtcp, found, packet)
     }
 }
 
@@ -510,7 +531,7 @@ fn deliver(
     match target.role {
         ClaimRole::Loser => return FrameOutcome::LosingFork,
         ClaimRole::NotAudio => return FrameOutcome::NotAudio,
-        ClaimRole::Audio | ClaimRole::Candidate | ClaimRole::Rtcp => {}
+        ClaimRole::Audio | ClaimRole::Candidate | ClaimRole::Rtcp | ClaimRole::Fax => {}
     }
     let entry = PacketEntry { channel: target.sender, ..entry };
     if told == Told::NotYet {

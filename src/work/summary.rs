@@ -67,6 +67,7 @@ pub fn summarise(id: CallId, facts: &CallFacts, report: &MediaReport) -> CallSum
             .collect(),
         fax: report.fax.as_ref().map(|fax| FaxSummary {
             t38: fax.has_t38,
+            t38_packets: fax.t38_packets,
             passthrough: fax.is_passthrough,
             at_s: second(fax.time),
             tones: fax.tones.iter().map(|tone| tone.label().into()).collect(),
