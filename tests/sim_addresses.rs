@@ -195,6 +195,31 @@ fn an_ssrc_that_sdp_names_finds_its_call_at_any_address() {
     assert_eq!(calls[0].streams[0].confidence, Some(0.85));
 }
 
+/// Nothing of the media's addresses is announced; the phones' reports go between the announced ones.
+#[test]
+fn an_ssrc_that_a_report_names_finds_its_call_at_any_address() {
+    let strangers = [(NAT, 30_000, RELAY, 31_000, 7), (RELAY, 31_000, NAT, 30_000, 9)];
+    let (_, calls) = run(|harness| {
+        answer(harness, 0, 1, 4_000, 5_000);
+        // Another call at the same time: what is left over could be of either.
+        answer(harness, 1, 2, 4_400, 5_400);
+        harness.frame(5, &udp(ALICE, 4_001, BOB, 5_001, &report(7, Some(0))));
+        harness.frame(6, &udp(BOB, 5_001, ALICE, 4_001, &report(9, Some(0))));
+        talk(harness, 10, 2_010, &strangers);
+        bye(harness, 2_200, 1);
+        bye(harness, 2_200, 2);
+    });
+    let of = |number: usize| {
+        calls
+            .iter()
+            .find(|call| call.sip_call_ids[0] == format!("{number}@harness"))
+            .expect("a call")
+    };
+    let rows = told(of(1));
+    assert_eq!(rows, [row("caller", 7, 100, "ssrc"), row("callee", 9, 100, "ssrc")]);
+    assert_eq!(told(of(2)), []);
+}
+
 #[test]
 fn ice_candidates_are_possible_addresses() {
     let (_, calls) = run(|harness| {

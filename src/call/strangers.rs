@@ -8,6 +8,7 @@
 //!
 //! ```text
 //!  SSRC announced (a=ssrc)             the only call that announced it                      ssrc
+//!  SSRC in RTCP of announced addresses the call that it is of, party silent                 ssrc
 //!  source announced by several calls   the one of them that has not heard this party    symmetric
 //!  both ports announced, elsewhere     the only call, party silent                      port 0.8
 //!  one port announced, elsewhere       the only call, party not heard, format known     port 0.6
@@ -144,8 +145,9 @@ impl Correlator {
 
     /// The one call that a flow can be of.
     fn owner(&self, sight: &FlowSight, heard: Heard<'_>) -> Option<(CallIndex, LearnedFlow)> {
-        let rules: [&Rule<'_>; 5] = [
+        let rules: [&Rule<'_>; 6] = [
             &|call| by_ssrc(call, sight),
+            &|call| by_report(call, sight, heard),
             &|call| shared_source(call, sight, heard),
             &|call| port_pair(call, sight, heard),
             &|call| one_port(call, sight, heard),
@@ -176,6 +178,14 @@ fn by_ssrc(call: &Conversation, sight: &FlowSight) -> Option<Fitting> {
     let is_clear = senders.all(|(other, _)| *other == sender) && is_readable(call, sender, sight);
     let (role, by) = (ClaimRole::Audio, MatchedBy::Ssrc);
     is_clear.then_some(Fitting { sender, role, by })
+}
+
+/// RTCP of the call says that a party sends with this SSRC (RFC 3550 §6.4.1), and it is not heard
+/// elsewhere: a tap on both sides of a relay sees the same media twice.
+fn by_report(call: &Conversation, sight: &FlowSight, heard: Heard<'_>) -> Option<Fitting> {
+    let (_, sender) = sight.reported.filter(|(index, _)| *index == call.index)?;
+    let fits = is_silent(call, sender, sight, heard) && is_readable(call, sender, sight);
+    fits.then_some(Fitting { sender, role: ClaimRole::Audio, by: MatchedBy::Ssrc })
 }
 
 /// The source was announced, by several calls (else the table had known it): the one that waits for
@@ -211,9 +221,7 @@ fn port_pair(call: &Conversation, sight: &FlowSight, heard: Heard<'_>) -> Option
         _ => return None,
     };
     // A tap on both sides of a NAT sees the same media twice: the announced flow is enough.
-    let is_silent = |last| sight.first.ms_since(last) > SILENT_MS;
-    let is_sound =
-        is_readable(call, sender, sight) && heard(call.index, sender).is_none_or(is_silent);
+    let is_sound = is_readable(call, sender, sight) && is_silent(call, sender, sight, heard);
     (role == ClaimRole::NotAudio || is_sound).then_some(Fitting {
         sender,
         role,
@@ -279,6 +287,12 @@ fn speaker_by_address(
         (Some((one, true)), Some((other, true))) if one != other => Some(one),
         _ => None,
     }
+}
+
+/// True when the party was not heard lately, as the flow begins.
+fn is_silent(call: &Conversation, sender: Channel, sight: &FlowSight, heard: Heard<'_>) -> bool {
+    let is_long_ago = |last| sight.first.ms_since(last) > SILENT_MS;
+    heard(call.index, sender).is_none_or(is_long_ago)
 }
 
 /// True when the call expects this party's sound in this format, and has not heard the party.

@@ -10,7 +10,7 @@
 
 use super::header::RtpView;
 use super::telephone_event::TelephoneEvent;
-use crate::base::{Endpoint, PacketTime, Ssrc};
+use crate::base::{CallIndex, Channel, Endpoint, PacketTime, Ssrc};
 
 /// A flow, as far as it has been seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct FlowSight {
     pub destination: Endpoint,
     /// Synchronization source.
     pub ssrc: Ssrc,
+    /// Who sends with this SSRC, by a call's RTCP.
+    pub reported: Option<(CallIndex, Channel)>,
     /// Its first packet that is still held.
     pub first: PacketTime,
     /// What its packets are.

@@ -11,6 +11,7 @@ use super::carried::{Carried, Look, look};
 use super::flows::{Flows, Found, Target, Targets, Told};
 use super::orphans::{Carries, FlowKey, Orphans, UnclaimedFlow};
 use super::outbox::{Outbox, Pushed};
+use super::reported::Reported;
 use super::secure::Secure;
 use super::signalling::TableUpdate;
 use super::stats::FrontStats;
@@ -63,6 +64,7 @@ struct Rest<P: SipPort> {
     table: FlowTable,
     flows: Flows,
     orphans: Orphans,
+    reported: Reported,
     /// Empty between calls, kept for its memory.
     sights: Vec<FlowSight>,
     outbox: Outbox,
@@ -92,6 +94,7 @@ impl<P: SipPort> Front<P> {
             table: FlowTable::default(),
             flows: Flows::default(),
             orphans: Orphans::default(),
+            reported: Reported::default(),
             sights: Vec::new(),
             outbox,
             outcomes: OutcomeCounts::default(),
@@ -202,11 +205,16 @@ impl<P: SipPort> Rest<P> {
         self.orphans.last_looks(until, &mut sights);
         let has_told = !sights.is_empty();
         for sight in sights.drain(..) {
-            self.port.sight(self.now, sight);
-            self.apply_updates();
+            self.tell(self.now, sight);
         }
         self.sights = sights;
         has_told
+    }
+
+    fn tell(&mut self, time: PacketTime, sight: FlowSight) {
+        let reported = self.reported.sender(sight.ssrc);
+        self.port.sight(time, FlowSight { reported, ..sight });
+        self.apply_updates();
     }
 
     fn likely_reason(&self, key: FlowKey) -> &'static str {
@@ -240,6 +248,7 @@ impl<P: SipPort> Rest<P> {
             match update {
                 TableUpdate::Opened(slot) => self.outbox.open(slot),
                 TableUpdate::Forgotten(call) => {
+                    self.reported.forget(call);
                     self.table.remove(call);
                     self.outbox.close(call);
                 }
@@ -431,8 +440,7 @@ impl<P: SipPort> Rest<P> {
         }
         self.orphans.keep(key, &entry);
         if let Some(sight) = self.orphans.due_look(key, entry.time) {
-            self.port.sight(entry.time, sight);
-            self.apply_updates();
+            self.tell(entry.time, sight);
         }
         self.resolve_orphans();
         None
@@ -510,6 +518,7 @@ impl<P: SipPort> Rest<P> {
         if found.role == ClaimRole::NotAudio {
             return FrameOutcome::NotAudio;
         }
+        self.reported.note(found.call, found.sender, packet.payload);
         self.deliver_as(EntryKind::Rtcp, FrameOutcome::Rtcp, found, packet)
     }
 }

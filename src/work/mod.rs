@@ -18,6 +18,7 @@ pub mod ports;
 pub mod queue;
 pub mod ready;
 pub mod render;
+mod reported;
 mod secure;
 pub mod signalling;
 pub mod sink;

@@ -367,7 +367,7 @@ impl OrphanFlow {
         let looks = look(&entries);
         let first = self.packets.front().map(|(time, _)| *time)?;
         let FlowKey { source, destination, ssrc } = key;
-        let sight = FlowSight { source, destination, ssrc, first, looks, occasion };
+        let sight = FlowSight { source, destination, ssrc, reported: None, first, looks, occasion };
         (looks.sound != Sound::Unconvincing).then_some(sight)
     }
 }

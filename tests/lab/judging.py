@@ -18,6 +18,7 @@ VOICES = WORK / "voices"
 CALLSPAN = str(pathlib.Path(os.environ.get("CALLSPAN", ROOT / "target/release/callspan")).resolve())
 CAPTURE = ROOT / "tests" / "captures" / "two-phones-pcma.pcap"
 PYTHON = str(ROOT / "build/venv/bin/python") if (ROOT / "build/venv/bin/python").exists() else sys.executable
+OUT = "OUT.pcap"
 FAULTS = []
 PASSED = []
 
@@ -78,13 +79,13 @@ def export(path, call, out):
     return out
 
 
-def judge_call(name, path, truth, codec, *bounds):
+def judge_call(name, path, truth, codec, *bounds, numbers=("4820001001", "4830002002")):
     """Parties, codec and sound of the one call in an archive."""
     call = only_call(path, name)
     if call is None:
         return None
     parties = (call["caller"]["number"], call["callee"]["number"])
-    expect(parties == ("4820001001", "4830002002"), f"{name}: parties {parties}")
+    expect(parties == numbers, f"{name}: parties {parties}")
     expect({stream["codec"] for stream in call["streams"]} == {codec}, f"{name}: codecs {[stream['codec'] for stream in call['streams']]}")
     recording = export(path, call, WORK / f"{name}.opus")
     score = script("score.py", recording, truth, "--lag-max", 20, *bounds)
@@ -93,12 +94,16 @@ def judge_call(name, path, truth, codec, *bounds):
 
 
 def lab(name, command, flags=(), **environment):
-    """A command of `lab` (its verb, what it makes, and more) in a lab of its own, recorded by tcpdump and callspan at the same port."""
-    verb, what, *rest = command
+    """A command of `lab` in a lab of its own, recorded by tcpdump and callspan at the same port.
+
+    `command`: its words, OUT where its capture file is named (the third, where none is OUT).
+    """
+    command = command if OUT in command else [*command[:2], OUT, *command[2:]]
+    words = [WORK / f"{name}.pcap" if word == OUT else word for word in command]
     path = archive(f"{name}-live")
     VOICES.mkdir(exist_ok=True)
     recorder = ["--", CALLSPAN, "capture", "--interface", "span0", "--archive", path, *flags]
-    return path, run(HERE / "lab", verb, what, WORK / f"{name}.pcap", *rest, *recorder, env=os.environ | {"LAB_VOICES": str(VOICES)} | environment)
+    return path, run(HERE / "lab", *words, *recorder, env=os.environ | {"LAB_VOICES": str(VOICES)} | environment)
 
 
 def takes(wanted, record, judge):
@@ -125,8 +130,8 @@ def rooted():
     return os.geteuid() == 0
 
 
-def judge_unheard(label, path, reason):
-    """The one call of an archive must have no sound, but every packet, and say why."""
+def judge_unheard(label, path, reason, begin=0.5):
+    """The one call of an archive must have no sound, but every packet, and say why. `begin`: seconds in which media begins."""
     call = only_call(path, label)
     if call is None:
         return
@@ -134,7 +139,7 @@ def judge_unheard(label, path, reason):
     expect(told == ("raw", "both"), f"{label}: recording state and verdict {told}")
     for channel in ("caller", "callee"):
         unheard = sum(gap["seconds"] for gap in call["gaps"] if gap["channel"] == channel and gap["reason"] == reason)
-        expect(unheard > call["recording"]["seconds"] - 0.5, f"{label}: {unheard:.1f} s of the {channel} are `{reason}` of {call['recording']['seconds']:.1f} s")
+        expect(unheard > call["recording"]["seconds"] - begin, f"{label}: {unheard:.1f} s of the {channel} are `{reason}` of {call['recording']['seconds']:.1f} s")
         expect(any(note.startswith(channel) for note in call["notes"]), f"{label}: a note says why: {call['notes']}")
     done = run(CALLSPAN, "export", call["id"], "--archive", path, "--format", "wav", "--output", WORK / f"{label}.wav")
     expect(done.returncode == 1, f"{label}: nothing is exported as sound: status {done.returncode} {done.stderr.strip()[-200:]}")

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Opens the SRTP of a captured call with the keys of its SDP, without callspan.
+"""Opens the SRTP of a captured call with the keys of its SDP, or of its DTLS by a key log, without callspan.
 
-    srtp_open.py IN.pcap OUT.pcap
+    srtp_open.py IN.pcap OUT.pcap [KEYS.log]
 
-OUT.pcap has the same frames at the same times, with RTP where SRTP was and no word of it in the SDP, for truth.py. A packet that no key of
+OUT.pcap has the same frames at the same times, with RTP where SRTP was and no word of it in the SDP, nor DTLS, for truth.py. A packet that no key of
 its receiver's peer opens is left out and counted; prints {"opened": …, "not_opened": …}. Classic pcap, Ethernet,
 IPv4, UDP. Needs tshark and python3-cryptography.
 """
+import hashlib
 import json
 import pathlib
 import struct
@@ -19,7 +20,10 @@ from damage import frames, is_rtp, payload_of  # noqa: E402
 from truth import tshark  # noqa: E402
 
 
-PLAIN = {b"RTP/SAVP": b"RTP/AVP", b"\r\ns=-": b"\r\ns=--", b"\r\na=crypto:": b"\r\na=opened:"}  # of the same length in all
+# Of the same length in all: what is taken from a line is added to the session's name.
+PLAIN = {b"RTP/SAVP": b"RTP/AVP", b"\r\ns=-": b"\r\ns=--", b"\r\na=crypto:": b"\r\na=opened:"}
+PLAIN_DTLS = {b"UDP/TLS/RTP/SAVPF": b"RTP/AVP", b"\r\ns=-": b"\r\ns=-----------", b"\r\na=fingerprint:": b"\r\na=fingersopen:"}
+SHA384 = {0x009D, 0x009F, 0xC02C, 0xC030}  # cipher suites of DTLS 1.2 whose PRF is SHA-384
 
 
 def keys_of(path):
@@ -32,10 +36,34 @@ def keys_of(path):
     return found
 
 
+def keys_by_dtls(path, log):
+    """By address of media: the stream that its owner sends under, for each handshake whose secret is logged."""
+    secrets = {}
+    for line in pathlib.Path(log).read_text().splitlines():
+        label, random, secret = line.split()
+        if label == "CLIENT_RANDOM":
+            secrets[bytes.fromhex(random)] = bytes.fromhex(secret)
+    clients, found = {}, {}
+    fields = ("ip.src", "udp.srcport", "ip.dst", "udp.dstport", "dtls.handshake.type", "dtls.handshake.random", "dtls.use_srtp.protection_profile",
+              "dtls.handshake.ciphersuite")
+    for host, port, to_host, to_port, kinds, random, profile, suite in tshark(path, "dtls.handshake.random", *fields):
+        source, to, random = (host, int(port)), (to_host, int(to_port)), bytes.fromhex(random.replace(":", ""))
+        if kinds.startswith("1"):
+            clients[source, to] = random
+        elif secrets.get(clients.get((to, source))):
+            client_random = clients[to, source]
+            digest = hashlib.sha384 if int(suite, 0) in SHA384 else hashlib.sha256
+            keys = srtp.exported(int(profile, 0), secrets[client_random], client_random, random, digest)
+            found[to], found[source] = [[srtp.Stream(*one)] for one in keys]
+    return found
+
+
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
     keys, counts = keys_of(sys.argv[1]), {"opened": 0, "not_opened": 0}
+    if len(sys.argv) == 4:
+        keys = keys_by_dtls(sys.argv[1], sys.argv[3])
     with open(sys.argv[2], "wb") as out:
         out.write(wire.PCAP_HEADER)
         for when, frame in frames(sys.argv[1]):
@@ -48,9 +76,12 @@ def main():
                     continue
                 to = (".".join(map(str, frame[30:34])), struct.unpack_from("!H", frame, 36)[0])
                 frame = wire.udp_prefix(source, to, len(plain)) + plain
-            elif b"\r\na=crypto:" in payload:
-                for sealed, opened in PLAIN.items():
-                    frame = frame.replace(sealed, opened)
+            elif payload[:1] and 20 <= payload[0] <= 63:  # DTLS (RFC 7983): tshark would take what follows for SRTP
+                continue
+            for mark, plain in ((b"\r\na=crypto:", PLAIN), (b"\r\na=fingerprint:", PLAIN_DTLS)):
+                if mark in payload:
+                    for sealed, opened in plain.items():
+                        frame = frame.replace(sealed, opened)
             out.write(wire.record(when, frame))
     print(json.dumps(counts))
 

@@ -83,6 +83,23 @@ class Stream:
         return header + self.cipher(header, roc, packet[at:end])
 
 
+# The profiles of DTLS-SRTP (RFC 5764 §4.1.2, RFC 7714 §14.2).
+PROFILES = {1: "AES_CM_128_HMAC_SHA1_80", 2: "AES_CM_128_HMAC_SHA1_32", 7: "AEAD_AES_128_GCM", 8: "AEAD_AES_256_GCM"}
+
+
+def exported(profile, master, client_random, server_random, digest=hashlib.sha256):
+    """(suite, key and salt) of the client and of the server of a DTLS 1.2 handshake (RFC 5705 §4, RFC 5764 §4.2, RFC 5246 §5)."""
+    suite = PROFILES[profile]
+    key_len, salt_len = SUITES[suite][:2]
+    seed = b"EXTRACTOR-dtls_srtp" + client_random + server_random
+    block, step = b"", seed
+    while len(block) < 2 * (key_len + salt_len):
+        step = hmac.new(master, step, digest).digest()
+        block += hmac.new(master, step + seed, digest).digest()
+    salts = block[2 * key_len:]
+    return [(suite, block[at * key_len:(at + 1) * key_len] + salts[at * salt_len:(at + 1) * salt_len]) for at in (0, 1)]
+
+
 def parse(line):
     """(suite, key and salt, MKI) of a crypto attribute's value."""
     _, suite, rest = line.split()[:3]
