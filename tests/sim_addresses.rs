@@ -8,7 +8,7 @@
 
 mod harness;
 
-use callspan::base::FrameOutcome;
+use callspan::base::{FrameOutcome, PacketTime};
 use callspan::call::summary::{CallSummary, StreamSummary};
 use callspan::call::{JoinSettings, MediaCalls};
 use harness::{ALICE, BOB, Finished, Harness, answer, rtp, sip, udp};
@@ -350,6 +350,26 @@ fn report(ssrc: u32, packets: Option<u32>) -> Vec<u8> {
     bytes
 }
 
+/// SIP is another thread's when capturing: a report or a handshake may be ahead of its word.
+#[test]
+fn reports_and_handshakes_ahead_of_their_sdp_are_the_calls() {
+    let hello = [22, 254, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 9];
+    let (finished, calls) = run(|harness| {
+        harness.frame(0, &udp(BOB, 5_001, ALICE, 4_001, &report(9, Some(3))));
+        harness.frame(1, &udp(BOB, 5_000, ALICE, 4_000, &hello));
+        harness.frame(2, &udp(RELAY, 5_000, NAT, 4_000, &hello));
+        harness.frame(3, &udp(RELAY, 5_001, NAT, 4_001, &report(8, Some(3))));
+        answer(harness, 10, 1, 4_000, 5_000);
+        talk(harness, 10, 1_010, &[(ALICE, 4_000, BOB, 5_000, 7)]);
+        bye(harness, 2_500, 1);
+    });
+    let of = |outcome| finished.outcomes.get(outcome);
+    assert_eq!((of(FrameOutcome::Rtcp), of(FrameOutcome::KeyExchange)), (1, 1));
+    assert_eq!((of(FrameOutcome::UnclaimedRtp), of(FrameOutcome::NotVoip)), (1, 1));
+    assert_eq!(finished.outcomes.total(), finished.received);
+    assert_eq!(calls[0].verdict_why.callee.as_deref(), Some("not_seen"));
+}
+
 #[test]
 fn a_side_that_is_missing_has_a_reason() {
     for (packets, expected) in
@@ -427,6 +447,8 @@ fn an_unclaimed_report_is_listed_as_one_with_its_sender() {
     let mut harness = Harness::new(&directory.path().join("a"), BLOCKS);
     let report = [0x80, 201, 0, 1, 0, 0, 0, 42];
     harness.frame(0, &udp(NAT, 4_001, RELAY, 5_001, &report));
+    assert_eq!(harness.front.unclaimed(5), [], "SIP may still announce it");
+    harness.front.between(PacketTime::from_ms(1_003_000));
     let unclaimed = harness.front.unclaimed(5);
     assert_eq!(unclaimed[0].0.key.ssrc.to_string(), "0x0000002a");
     assert_eq!(unclaimed[0].0.carries, callspan::work::orphans::Carries::Rtcp);

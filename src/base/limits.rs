@@ -203,6 +203,9 @@ pub const FLOWS_MAX: usize = 4 * CALLS_MAX;
 /// RTP ahead of its SDP waits this long.
 pub const ORPHAN_WAIT_MS: i64 = 2_000;
 
+/// RTCP packets and handshakes ahead of their SDP, for one ring; the oldest goes first.
+pub const EARLY_PACKETS_MAX: usize = 256;
+
 /// Orphan packets of one flow: 2 s at 10 ms ptime, and a little more.
 pub const ORPHANS_PER_FLOW_MAX: usize = 256;
 

@@ -119,6 +119,12 @@ impl Flows {
         self.resolve(key, seq, now, table)
     }
 
+    /// True when this flow was a call's a moment ago.
+    #[must_use]
+    pub fn was_known(&self, key: FlowKey, now: PacketTime) -> bool {
+        self.flows.get(&key).is_some_and(|flow| now.ms_since(flow.last) <= ENDED_FLOW_MS)
+    }
+
     #[cold]
     fn resolve(&mut self, key: FlowKey, seq: u16, now: PacketTime, table: &FlowTable) -> Found {
         table.find_all(key.source, key.destination, &mut self.found);

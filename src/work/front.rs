@@ -7,9 +7,10 @@
 //! Non-goals: SIP's meaning (see `signalling`), order within a stream (see `media`).
 //! Sources: RFC 3261 §18, RFC 5761 §4 (RTP or RTCP), RFC 3550.
 
+use super::beside::Early;
 use super::carried::{Carried, Look, look};
 use super::flows::{Flows, Found, Target, Targets, Told};
-use super::orphans::{Carries, FlowKey, Orphans, UnclaimedFlow};
+use super::orphans::{FlowKey, Orphans, UnclaimedFlow};
 use super::outbox::{Outbox, Pushed};
 use super::reported::Reported;
 use super::secure::Secure;
@@ -17,18 +18,16 @@ use super::signalling::TableUpdate;
 use super::stats::FrontStats;
 use crate::base::{
     Channel, Endpoint, EntryKind, FiveTuple, Frame, FrameOutcome, FrameSink, OutcomeCounts,
-    PacketEntry, PacketTime, Ssrc,
+    PacketEntry, PacketTime,
 };
 use crate::net::{
     Continuity, Decap, Decapped, Interest, Sighting, TcpMoves, TcpSegment, TcpStreams,
 };
 use crate::rtp::classify::{Datagram, classify};
-use crate::rtp::flow_table::{ClaimRole, FlowTable, Match};
+use crate::rtp::flow_table::{ClaimRole, FlowTable};
 use crate::rtp::header::RtpView;
-use crate::rtp::rtcp::sender_of;
 use crate::rtp::sight::FlowSight;
 use crate::rtp::turn::relayed;
-use crate::rtp::udptl::UdptlPacket;
 use crate::sip::{Likeness, looks_like_sip};
 use crate::tls::{self, TlsKeys};
 use std::sync::Arc;
@@ -56,19 +55,20 @@ pub struct Front<P: SipPort> {
 }
 
 /// What takes packets apart from frames.
-struct Rest<P: SipPort> {
+pub(super) struct Rest<P: SipPort> {
     port: P,
     tcp: TcpStreams<Carried>,
     /// Only where TLS is read.
     secure: Option<Secure>,
-    table: FlowTable,
-    flows: Flows,
-    orphans: Orphans,
-    reported: Reported,
+    pub(super) table: FlowTable,
+    pub(super) flows: Flows,
+    pub(super) orphans: Orphans,
+    pub(super) reported: Reported,
+    pub(super) early: Early,
     /// Empty between calls, kept for its memory.
     sights: Vec<FlowSight>,
-    outbox: Outbox,
-    outcomes: OutcomeCounts,
+    pub(super) outbox: Outbox,
+    pub(super) outcomes: OutcomeCounts,
     received: u64,
     now: PacketTime,
     stats: Arc<FrontStats>,
@@ -76,11 +76,11 @@ struct Rest<P: SipPort> {
 
 /// A UDP packet that is RTP or RTCP.
 #[derive(Clone, Copy)]
-struct MediaPacket<'a> {
-    time: PacketTime,
-    flow: FiveTuple,
-    payload: &'a [u8],
-    sighting: Sighting,
+pub(super) struct MediaPacket<'a> {
+    pub(super) time: PacketTime,
+    pub(super) flow: FiveTuple,
+    pub(super) payload: &'a [u8],
+    pub(super) sighting: Sighting,
 }
 
 impl<P: SipPort> Front<P> {
@@ -95,6 +95,7 @@ impl<P: SipPort> Front<P> {
             flows: Flows::default(),
             orphans: Orphans::default(),
             reported: Reported::default(),
+            early: Early::default(),
             sights: Vec::new(),
             outbox,
             outcomes: OutcomeCounts::default(),
@@ -173,6 +174,7 @@ impl<P: SipPort> Rest<P> {
         self.last_looks(time);
         self.orphans.expire(time);
         self.resolve_orphans();
+        self.give_up_early(time);
         let Self { port, tcp, secure, .. } = self;
         tcp.expire(time, |flow, carried, bytes, continuity| {
             carry(secure, carried, (flow, bytes, continuity), time, |flow, message| {
@@ -194,6 +196,7 @@ impl<P: SipPort> Rest<P> {
         self.apply_updates();
         self.orphans.expire(PacketTime::MAX);
         self.resolve_orphans();
+        self.give_up_early(PacketTime::MAX);
         self.outbox.finish();
         self.publish();
     }
@@ -228,7 +231,8 @@ impl<P: SipPort> Rest<P> {
     }
 
     fn publish(&self) {
-        self.stats.publish(self.received, self.orphans.waiting(), &self.outcomes);
+        let waiting = self.orphans.waiting().saturating_add(self.early.waiting());
+        self.stats.publish(self.received, waiting, &self.outcomes);
         self.stats.unclaimed_flows.set(self.orphans.unclaimed_flows());
     }
 
@@ -254,12 +258,14 @@ impl<P: SipPort> Rest<P> {
                 }
                 TableUpdate::Claims(call, claims, time) => {
                     self.table.set(call, &claims, time);
+                    self.resolve_early(time);
                     for claim in claims.iter() {
                         self.claim_orphans(claim.endpoint, time);
                     }
                 }
                 TableUpdate::Learned(call, flow, time) => {
                     self.table.learn(call, flow);
+                    self.resolve_early(time);
                     self.claim_orphans(flow.source, time);
                 }
             }
@@ -316,10 +322,8 @@ impl<P: SipPort> Rest<P> {
     fn media(&mut self, packet: MediaPacket<'_>) -> Option<FrameOutcome> {
         match classify(packet.payload) {
             Datagram::Rtp => self.rtp(packet),
-            Datagram::Rtcp => Some(self.rtcp(packet)),
-            Datagram::Dtls | Datagram::Zrtp if packet.sighting == Sighting::First => {
-                Some(self.key_exchange(packet))
-            }
+            Datagram::Rtcp => self.beside(packet, EntryKind::Rtcp),
+            Datagram::Dtls | Datagram::Zrtp => self.beside(packet, EntryKind::KeyExchange),
             _ => Some(not_voip(packet.sighting)),
         }
     }
@@ -452,74 +456,6 @@ impl<P: SipPort> Rest<P> {
             outcome = deliver(&mut self.outbox, target, targets.told, entry);
         }
         outcome
-    }
-
-    /// How phones agree on keys, where one of their flows is known.
-    fn key_exchange(&mut self, packet: MediaPacket<'_>) -> FrameOutcome {
-        let FiveTuple { source, destination, .. } = packet.flow;
-        let found = self.table.find(source, destination);
-        let found = found.or_else(|| self.table.learned(source, destination));
-        let is_audio =
-            |found: &Match| !matches!(found.role, ClaimRole::NotAudio | ClaimRole::Loser);
-        let Some(found) = found.filter(is_audio) else { return FrameOutcome::NotVoip };
-        self.deliver_as(EntryKind::KeyExchange, FrameOutcome::KeyExchange, found, packet)
-    }
-
-    /// T.38, where a call agreed on it.
-    fn fax(&mut self, packet: MediaPacket<'_>) -> Option<FrameOutcome> {
-        if !self.table.has_fax() {
-            return None;
-        }
-        UdptlPacket::parse(packet.payload)?;
-        let found = self.table.find(packet.flow.source, packet.flow.destination)?;
-        if found.role != ClaimRole::Fax {
-            return None;
-        }
-        Some(match packet.sighting {
-            Sighting::Repeated => FrameOutcome::Duplicate,
-            Sighting::First => self.deliver_as(EntryKind::Udptl, FrameOutcome::Fax, found, packet),
-        })
-    }
-
-    /// Hands a packet that is no RTP to its call; returns `outcome` where that is what became of it.
-    fn deliver_as(
-        &mut self,
-        kind: EntryKind,
-        outcome: FrameOutcome,
-        found: Match,
-        packet: MediaPacket<'_>,
-    ) -> FrameOutcome {
-        let MediaPacket { time, flow, payload, .. } = packet;
-        let FiveTuple { source, destination, .. } = flow;
-        let channel = found.sender;
-        let entry = PacketEntry { time, source, destination, kind, channel, payload };
-        match self.outbox.push(found.call, &entry) {
-            Pushed::Taken => outcome,
-            Pushed::Full => FrameOutcome::QueueFull,
-            Pushed::NoCall => FrameOutcome::CallLimit,
-        }
-    }
-
-    fn rtcp(&mut self, packet: MediaPacket<'_>) -> FrameOutcome {
-        if packet.sighting == Sighting::Repeated {
-            return FrameOutcome::Duplicate;
-        }
-        let FiveTuple { source, destination, .. } = packet.flow;
-        let beside = |end: Endpoint| end.with_port(end.port.wrapping_sub(1));
-        let found = self.table.find(source, destination);
-        // What is learned are flows of media; their reports run one port higher (RFC 3550 §11).
-        let found = found.or_else(|| self.table.learned(beside(source), beside(destination)));
-        let Some(found) = found else {
-            let ssrc = sender_of(packet.payload).unwrap_or(Ssrc(0));
-            let key = FlowKey { source, destination, ssrc };
-            self.orphans.count_unclaimed(key, Carries::Rtcp, 1);
-            return FrameOutcome::UnclaimedRtp;
-        };
-        if found.role == ClaimRole::NotAudio {
-            return FrameOutcome::NotAudio;
-        }
-        self.reported.note(found.call, found.sender, packet.payload);
-        self.deliver_as(EntryKind::Rtcp, FrameOutcome::Rtcp, found, packet)
     }
 }
 

@@ -7,6 +7,7 @@
 //! Non-goals: what is decided about calls (see `call`, `media`) and starting it all (see `app`).
 //! Sources: none.
 
+mod beside;
 mod carried;
 pub mod flows;
 pub mod front;
