@@ -10,12 +10,10 @@
 
 mod common;
 
-use callspan::base::{
-    CallId, CallIndex, Channel, EntryKind, PacketEntry, PacketTime, Reader, RingIndex,
-};
+use callspan::base::{CallId, CallIndex, Channel, EntryKind, PacketEntry, PacketTime, RingIndex};
 use callspan::media::{Band, MediaSettings, StartAt, Store, VoiceSettings};
 use callspan::work::outbox::{Outbox, Pushed, WhenFull};
-use callspan::work::queue::{BlockPool, CallSlot, Progress};
+use callspan::work::queue::{BlockPool, CallSlot, Keep, Progress};
 use callspan::work::ready::Ready;
 use callspan::work::visit::CallWork;
 use common::{count, low_32, media_end};
@@ -54,7 +52,7 @@ impl Path {
         for call in 0..CALLS {
             let work = Box::new(CallWork::new(settings(), 1));
             let (index, id) = (CallIndex(low_32(call)), CallId(count(call)));
-            outbox.open(Arc::new(CallSlot::new(index, id, 1, work)));
+            outbox.open(Arc::new(CallSlot::new((index, id), Keep::Packets, 1, work)));
         }
         Self { outbox, pool, ready, now: PacketTime::from_ms(0) }
     }
@@ -141,7 +139,7 @@ fn vector_a_packet(queues: &[ArrayQueue<Vec<u8>>]) -> usize {
     let mut bytes = 0;
     for queue in queues {
         while let Some(packet) = queue.pop() {
-            assert!(PacketEntry::read(&mut Reader::new(&packet)).is_some());
+            assert!(PacketEntry::read(&packet).is_some());
             bytes += packet.len();
         }
     }

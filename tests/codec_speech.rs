@@ -35,7 +35,7 @@ fn voice(directory: &Path, rate_hz: u32) -> Vec<i16> {
     let text = "The quick brown fox jumps over the lazy dog. Please call again tomorrow, at half past nine.";
     run(directory, &["espeak-ng", "-s", "150", "-w", "voice.wav", text]);
     let rate = rate_hz.to_string();
-    run(directory, &["sox", "-G", "voice.wav", "-r", &rate, "-b", "16", "-c", "1", "in.wav"]);
+    run(directory, &["sox", "-D", "-G", "voice.wav", "-r", &rate, "-b", "16", "-c", "1", "in.wav"]);
     raw(directory, "in.wav", rate_hz)
 }
 
@@ -44,7 +44,7 @@ fn raw(directory: &Path, file: &str, rate_hz: u32) -> Vec<i16> {
     let rate = rate_hz.to_string();
     samples(&run(
         directory,
-        &["sox", file, "-r", &rate, "-c", "1", "-b", "16", "-e", "signed", "-t", "raw", "-"],
+        &["sox", "-D", file, "-r", &rate, "-c", "1", "-b", "16", "-e", "signed", "-t", "raw", "-"],
     ))
 }
 

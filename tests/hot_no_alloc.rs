@@ -18,7 +18,7 @@ use callspan::media::{Band, MediaSettings, StartAt, Store, VoiceSettings};
 use callspan::rtp::flow_table::{Claim, ClaimRole};
 use callspan::work::front::{Front, SipPort};
 use callspan::work::outbox::{Outbox, WhenFull};
-use callspan::work::queue::{BlockPool, CallSlot, Progress};
+use callspan::work::queue::{BlockPool, CallSlot, Keep, Progress};
 use callspan::work::ready::Ready;
 use callspan::work::signalling::TableUpdate;
 use callspan::work::stats::FrontStats;
@@ -121,7 +121,12 @@ fn slot(call: usize) -> Arc<CallSlot> {
         voice: VoiceSettings { bitrate: None, complexity: 0 },
     };
     let work = Box::new(CallWork::new(settings, 1));
-    Arc::new(CallSlot::new(CallIndex(low_32(call)), CallId(1 + call as u64), 1, work))
+    Arc::new(CallSlot::new(
+        (CallIndex(low_32(call)), CallId(1 + call as u64)),
+        Keep::Packets,
+        1,
+        work,
+    ))
 }
 
 fn claims(call: usize, role: ClaimRole) -> Arc<[Claim]> {

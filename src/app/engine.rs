@@ -196,6 +196,10 @@ impl Engine {
             Arc::clone(&self.joined.progress),
             when_full,
         );
+        let outbox = match self.settings.store {
+            media::Store::None => outbox.with_old_blocks(),
+            media::Store::Opus | media::Store::Raw => outbox,
+        };
         let stats = self.fronts.get(usize::from(ring.0)).cloned().unwrap_or_default();
         (outbox, stats)
     }

@@ -200,6 +200,9 @@ pub const GAPS_PER_CALL_MAX: usize = 2_000;
 /// Flows (5-tuple and SSRC) that one front remembers; the least recently seen goes.
 pub const FLOWS_MAX: usize = 4 * CALLS_MAX;
 
+/// Streams in one ring's express lane, 64 bytes each; more find their way by their addresses.
+pub const EXPRESS_STREAMS_MAX: usize = 1 << 17;
+
 /// RTP ahead of its SDP waits this long.
 pub const ORPHAN_WAIT_MS: i64 = 2_000;
 
@@ -223,6 +226,9 @@ pub const CALL_QUEUE_BLOCKS: usize = 64;
 
 /// Blocks in all: 1 GiB. Live, a call's packets beyond it are spilled, then dropped and counted.
 pub const BLOCKS_MAX: usize = 65_536;
+
+/// The same where nothing is recorded, and figures alone are late.
+pub const HEADERS_AGE_MS_MAX: i64 = 2_000;
 
 /// A block is handed to the workers after this, full or not: block, hold and commit together stay
 /// within one commit interval.
@@ -368,7 +374,7 @@ pub const TIMESTAMP_TIMEOUT_MS: u64 = 10_000;
 /// that claims more is damaged, and reading it ends there.
 pub const CAPTURE_FRAME_BYTES_MAX: usize = 256 << 10;
 
-/// Bytes read ahead of a capture that cannot be mapped (a pipe, gzip, zstd).
+/// Bytes read ahead of a capture.
 pub const CAPTURE_READ_AHEAD_BYTES: usize = 512 << 10;
 
 /// Capture files merged in one replay; more are refused as wrong usage.

@@ -16,7 +16,7 @@ pub mod rfc3339;
 pub mod time;
 
 pub use endpoint::{Endpoint, FiveTuple, Protocol};
-pub use entry::{EntryKind, PacketEntry};
+pub use entry::{Entries, EntryFlows, EntryKind, PacketEntry};
 pub use frame::{Frame, FrameSink, FrameSource, KernelCounts, LinkType, Polled};
 pub use ids::{CallId, CallIndex, Channel, PayloadType, RingIndex, Ssrc};
 pub use outcome::{FrameOutcome, OutcomeCounts};

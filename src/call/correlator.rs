@@ -76,6 +76,12 @@ impl Correlator {
         Attributed::Call(conversation)
     }
 
+    /// When time has to go on next: `let_go` does nothing before.
+    #[must_use]
+    pub fn next_due(&self) -> Option<PacketTime> {
+        self.lingering.next_due()
+    }
+
     /// Time goes on: calls that ended let go of their addresses. Cheap when called often.
     pub fn let_go(&mut self, now: PacketTime) {
         while let Some(due) = self.lingering.take_due(now) {

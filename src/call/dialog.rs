@@ -174,14 +174,19 @@ impl Branch {
         }
         plan.protection = self.protection();
         self.add_keys(sender, &mut plan);
+        plan.state = self.state(sender);
+        plan
+    }
+
+    /// Whether a party's sound is expected.
+    fn state(&self, sender: Channel) -> MediaState {
         let sends = self.confirmed(sender).is_none_or(MediaDescription::sends_audio);
         let receives = self.confirmed(sender.other()).is_none_or(MediaDescription::receives_audio);
-        plan.state = match (sends && receives, self.has_fax()) {
+        match (sends && receives, self.has_fax()) {
             (true, _) => MediaState::Flowing,
             (false, true) => MediaState::Fax,
             (false, false) => MediaState::OnHold,
-        };
-        plan
+        }
     }
 
     /// True when both parties take T.38.
@@ -234,7 +239,6 @@ impl Branch {
     /// True when neither party can be heard, by SDP.
     #[must_use]
     pub fn is_on_hold(&self) -> bool {
-        let plan = self.plan();
-        plan.caller.state == MediaState::OnHold || plan.callee.state == MediaState::OnHold
+        Channel::BOTH.into_iter().any(|channel| self.state(channel) == MediaState::OnHold)
     }
 }

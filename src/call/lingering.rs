@@ -54,6 +54,12 @@ impl Lingering {
         self.legs.push_back(Lingerer { due, claims });
     }
 
+    /// When the next leg's grace is over.
+    #[must_use]
+    pub fn next_due(&self) -> Option<PacketTime> {
+        self.legs.front().map(|lingerer| lingerer.due.until)
+    }
+
     /// Takes the next leg whose grace is over at `now`.
     pub fn take_due(&mut self, now: PacketTime) -> Option<Due> {
         self.legs.front().filter(|lingerer| lingerer.due.until <= now)?;

@@ -259,8 +259,7 @@ impl FileSource {
             }
         }
         let next = consumed.and_then(|()| opened.reader.next(&mut opened.input));
-        let secrets = opened.reader.take_secrets();
-        if !secrets.is_empty() {
+        if let Some(secrets) = opened.reader.take_secrets() {
             KeyLogParser::new().push(&secrets, &self.key_log);
         }
         match next {

@@ -1,4 +1,4 @@
-//! The bytes of one capture: a mapped file, or a stream with a bounded read-ahead.
+//! The bytes of one capture: a stream with a bounded read-ahead.
 //!
 //! Purpose: one window onto bytes for plain files, gzip, zstd and pipes, told apart by content.
 //! Invariants: a stream holds `CAPTURE_READ_AHEAD_BYTES` at most; bytes are handed out once, in order.
@@ -11,37 +11,28 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::Mmap;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
-use super::mmap::map_file;
 use super::record::ReadFault;
 use crate::base::limits;
 
 /// Bytes that tell every format apart.
 const MAGIC_BYTES: usize = 8;
 
+/// Bytes that are read at once: few enough to be in the processor's cache still when they are looked at.
+const READ_BYTES: usize = 64 << 10;
+
 /// A silent pipe is waited for this long at a time, as a silent ring is.
 const PIPE_WAIT_MS: u16 = 100;
 
 /// The bytes of one capture, read from front to back.
 pub(super) struct Input {
-    bytes: Bytes,
-    progress: Progress,
-}
-
-enum Bytes {
-    Mapped { map: Mmap, at: usize },
-    Stream(Box<Stream>),
-}
-
-/// How far a capture was read, in bytes of the file as it stands on disk.
-enum Progress {
-    /// The mapping's own position counts.
-    Mapped,
-    /// Bytes taken from the file so far, and its size where it has one.
-    Counted { read: Arc<AtomicU64>, size: Option<u64> },
+    stream: Box<Stream>,
+    /// Bytes taken from the file so far, as it stands on disk.
+    read: Arc<AtomicU64>,
+    /// Its size, where it has one.
+    size: Option<u64>,
 }
 
 struct Stream {
@@ -85,7 +76,8 @@ impl Packing {
 }
 
 impl Input {
-    /// From an open file, pipe or terminal; regular plain files are mapped.
+    /// From an open file, pipe or terminal; read as a stream: a mapping costs more than the copy, and
+    /// dies with the file that somebody cuts.
     ///
     /// # Errors
     /// What the system or the decompressor's set-up says.
@@ -96,13 +88,6 @@ impl Input {
         let packing = Packing::of(&magic);
         let size = metadata.is_file().then_some(metadata.len());
         if regular {
-            if packing == Packing::Plain && !magic.is_empty() {
-                // Some file systems cannot map; their files are read as a stream.
-                if let Ok(map) = map_file(&file) {
-                    let bytes = Bytes::Mapped { map, at: 0 };
-                    return Ok(Self { bytes, progress: Progress::Mapped });
-                }
-            }
             file.seek(SeekFrom::Start(0))?;
             return Self::stream(file, packing, size);
         }
@@ -152,16 +137,12 @@ impl Input {
             fault: None,
             state: StreamState::Open,
         };
-        let progress = Progress::Counted { read, size };
-        Ok(Self { bytes: Bytes::Stream(Box::new(stream)), progress })
+        Ok(Self { stream: Box::new(stream), read, size })
     }
 
-    /// What can be seen without reading on: the rest of a mapping, or what is buffered.
+    /// What can be seen without reading on: what is buffered.
     pub(super) fn window(&self) -> &[u8] {
-        match &self.bytes {
-            Bytes::Mapped { map, at } => map.get(*at..).unwrap_or_default(),
-            Bytes::Stream(stream) => stream.window(),
-        }
+        self.stream.window()
     }
 
     /// Makes the window at least `len_bytes` long, unless the input ends before; returns its length.
@@ -170,10 +151,7 @@ impl Input {
     /// `Io`, `Truncated` or `Damaged` when the input fails before there are so many bytes; `NotYet`
     /// when a pipe was silent for a moment.
     pub(super) fn ensure(&mut self, len_bytes: usize) -> Result<usize, ReadFault> {
-        match &mut self.bytes {
-            Bytes::Mapped { map, at } => Ok(map.len().saturating_sub(*at)),
-            Bytes::Stream(stream) => stream.ensure(len_bytes),
-        }
+        self.stream.ensure(len_bytes)
     }
 
     /// The next `N` bytes, not consumed; `None` when the input ends exactly here.
@@ -192,45 +170,23 @@ impl Input {
     /// # Errors
     /// As [`Self::ensure`], and `Truncated` when the input ends before; then it stands at its end.
     pub(super) fn skip(&mut self, len_bytes: u64) -> Result<(), ReadFault> {
-        match &mut self.bytes {
-            Bytes::Mapped { map, at } => {
-                let rest = map.len().saturating_sub(*at);
-                let step = usize::try_from(len_bytes).unwrap_or(usize::MAX);
-                *at = at.saturating_add(step.min(rest));
-                if step > rest { Err(ReadFault::Truncated) } else { Ok(()) }
-            }
-            Bytes::Stream(stream) => stream.skip(len_bytes),
-        }
+        self.stream.skip(len_bytes)
     }
 
     /// Bytes consumed so far (of the unpacked content).
     pub(super) fn position(&self) -> u64 {
-        match &self.bytes {
-            Bytes::Mapped { at, .. } => u64::try_from(*at).unwrap_or(u64::MAX),
-            Bytes::Stream(stream) => stream.position,
-        }
+        self.stream.position
     }
 
     /// True when the next byte must be waited for: a live pipe may have none for a while.
     pub(super) fn is_starved(&self) -> bool {
-        match &self.bytes {
-            Bytes::Mapped { .. } => false,
-            Bytes::Stream(stream) => stream.start == stream.end && stream.can_read(),
-        }
+        self.stream.start == self.stream.end && self.stream.can_read()
     }
 
     /// Bytes read and bytes in all, as they stand on disk; a pipe's size is what was read of it.
     pub(super) fn progress(&self) -> (u64, u64) {
-        match (&self.progress, &self.bytes) {
-            (Progress::Counted { read, size }, _) => {
-                let read = read.load(Ordering::Relaxed);
-                (read, size.unwrap_or(read).max(read))
-            }
-            (Progress::Mapped, Bytes::Mapped { map, .. }) => {
-                (self.position(), u64::try_from(map.len()).unwrap_or(u64::MAX))
-            }
-            (Progress::Mapped, Bytes::Stream(_)) => (0, 0),
-        }
+        let read = self.read.load(Ordering::Relaxed);
+        (read, self.size.unwrap_or(read).max(read))
     }
 }
 
@@ -244,13 +200,27 @@ impl Stream {
     }
 
     fn ensure(&mut self, len_bytes: usize) -> Result<usize, ReadFault> {
+        let buffered = self.end.saturating_sub(self.start);
+        if self.owed == 0 && buffered >= len_bytes {
+            return Ok(buffered);
+        }
         self.pay()?;
         self.fill(len_bytes)
     }
 
     fn skip(&mut self, len_bytes: u64) -> Result<(), ReadFault> {
-        self.owed = self.owed.saturating_add(len_bytes);
-        self.pay()
+        let buffered = self.end.saturating_sub(self.start);
+        match usize::try_from(len_bytes) {
+            Ok(step) if self.owed == 0 && step <= buffered => {
+                self.start = self.start.saturating_add(step);
+                self.position = self.position.saturating_add(len_bytes);
+                Ok(())
+            }
+            _ => {
+                self.owed = self.owed.saturating_add(len_bytes);
+                self.pay()
+            }
+        }
     }
 
     /// Consumes what is owed.
@@ -299,7 +269,8 @@ impl Stream {
             self.start = 0;
             self.end = 0;
         }
-        let free = self.buffer.get_mut(self.end..).unwrap_or_default();
+        let most = self.end.saturating_add(READ_BYTES).min(self.buffer.len());
+        let free = self.buffer.get_mut(self.end..most).unwrap_or_default();
         match self.reader.read(free) {
             Ok(0) => self.state = StreamState::Ended,
             Ok(read) => self.end = self.end.saturating_add(read).min(self.buffer.len()),

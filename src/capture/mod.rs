@@ -15,7 +15,6 @@ pub mod fuzz;
 mod hep_source;
 mod input;
 pub mod interfaces;
-mod mmap;
 mod pcap_file;
 mod pcapng_file;
 mod record;

@@ -74,6 +74,7 @@ impl PcapReader {
     ///
     /// # Errors
     /// `Truncated` when the frame is not whole, `Damaged` for an impossible length, `Io`.
+    #[inline]
     pub(super) fn next(&mut self, input: &mut Input) -> Result<Option<Record>, ReadFault> {
         let Some(header) = input.peek::<RECORD_HEADER_LEN_BYTES>()? else {
             return Ok(None);

@@ -139,8 +139,9 @@ impl PcapngReader {
     }
 
     /// The key logs that were passed on the way to the latest frame.
-    pub(super) fn take_secrets(&mut self) -> Zeroizing<Vec<u8>> {
-        std::mem::take(&mut self.secrets)
+    pub(super) fn take_secrets(&mut self) -> Option<Zeroizing<Vec<u8>>> {
+        // Asked for each frame: what is empty is not wiped.
+        (!self.secrets.is_empty()).then(|| std::mem::take(&mut self.secrets))
     }
 
     fn secrets(

@@ -53,9 +53,9 @@ pub(super) enum Reader {
 
 impl Reader {
     /// TLS secrets that stood before the latest frame, as text of a key log.
-    pub(super) fn take_secrets(&mut self) -> Zeroizing<Vec<u8>> {
+    pub(super) fn take_secrets(&mut self) -> Option<Zeroizing<Vec<u8>>> {
         match self {
-            Self::Pcap(_) => Zeroizing::default(),
+            Self::Pcap(_) => None,
             Self::Pcapng(reader) => reader.take_secrets(),
         }
     }
@@ -64,6 +64,7 @@ impl Reader {
     ///
     /// # Errors
     /// `Truncated`, `Damaged`, `Io`; the input stands before the record that caused it.
+    #[inline]
     pub(super) fn next(&mut self, input: &mut Input) -> Result<Option<Record>, ReadFault> {
         match self {
             Self::Pcap(reader) => reader.next(input),

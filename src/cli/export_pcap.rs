@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::frames::FrameWriter;
 use super::output::Failure;
-use crate::base::{Endpoint, EntryKind, PacketEntry, PacketTime, Protocol, Reader};
+use crate::base::{Endpoint, Entries, EntryKind, PacketEntry, PacketTime, Protocol};
 
 /// A SIP message with its bytes, as archived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +54,7 @@ pub fn write(
     let mut waiting = sip.iter().peekable();
     for body in raw {
         let body = body?;
-        let mut reader = Reader::new(&body);
-        while let Some(entry) = PacketEntry::read(&mut reader) {
+        for entry in Entries::new(&body) {
             while let Some(message) = waiting.next_if(|message| message.time <= entry.time) {
                 put_sip(&mut writer, message, &mut counts);
             }

@@ -26,7 +26,7 @@ use super::track::SLOT_MS;
 use super::unread::{Lock, keep_control};
 use crate::base::limits::{EARLY_MEDIA_BYTES_MAX, END_GRACE_MS, STREAMS_PER_CALL_MAX};
 use crate::base::time::NS_PER_MS;
-use crate::base::{Channel, EntryKind, PacketEntry, PacketTime, Reader};
+use crate::base::{Channel, Entries, EntryKind, PacketEntry, PacketTime};
 use crate::rtp::header::RtpView;
 use crate::rtp::plan::{Control, MediaPlan, MediaState, ResumePoint};
 use crate::rtp::srtp::KeyRing;
@@ -137,7 +137,12 @@ impl CallMedia {
                 }
             }
             EntryKind::Rtp if self.holds_early_media() => self.hold(entry),
-            EntryKind::Rtp => self.rtp(entry, sink),
+            EntryKind::Rtp if self.is_header(entry) => self.header(entry),
+            EntryKind::Rtp => {
+                if !self.settled(entry, sink) {
+                    self.rtp(entry, sink);
+                }
+            }
             EntryKind::DuplicateRtp => self.copy(entry),
             EntryKind::Dropped => self.dropped(entry),
             EntryKind::Rtcp => self.rtcp(entry, sink),
@@ -183,7 +188,7 @@ impl CallMedia {
     }
 
     fn progress(&mut self, now: PacketTime, sink: &mut dyn MediaSink) {
-        let Some(start) = self.start else { return };
+        let Some(start) = self.start.filter(|_| self.settings.store == Store::Opus) else { return };
         let window_ms = self.settings.reorder_window_ms;
         for index in 0..self.streams.len() {
             self.with_stream(start, index, |stream, surface| stream.tick(now, window_ms, surface));
@@ -248,9 +253,8 @@ impl CallMedia {
 
     fn play_early(&mut self, sink: &mut dyn MediaSink) {
         let early = std::mem::take(&mut self.early);
-        let mut reader = Reader::new(&early);
         self.answered = true;
-        let mut entries: Vec<_> = std::iter::from_fn(|| PacketEntry::read(&mut reader)).collect();
+        let mut entries: Vec<_> = Entries::new(&early).collect();
         // Flows that waited for their SDP were claimed one after the other.
         entries.sort_by_key(|entry| entry.time);
         entries.retain(|entry| !self.plan.is_loser(entry.source));
@@ -361,6 +365,8 @@ impl CallMedia {
         if is_audio && stream.codec.is_empty() {
             stream.codec = reading.codec(sending);
         }
+        let is_plain = lock == Lock::None && reading.is_plain_sound();
+        stream.sound = Some(view.payload_type().0).filter(|_| is_plain);
         let timed = if is_audio { Timed::Yes } else { Timed::No };
         let Some(extended) = stream.measure(entry.time, view, timed) else { return };
         if !self.is_recording() {
@@ -478,15 +484,6 @@ impl CallMedia {
         }
     }
 
-    /// A frame that the front knew as a copy: counted on its stream.
-    fn copy(&mut self, entry: &PacketEntry<'_>) {
-        let Ok(view) = RtpView::parse_header(entry.payload) else { return };
-        let index = self.stream(entry, &view, 8_000);
-        if let Some(stream) = self.streams.get_mut(index) {
-            stream.copies = stream.copies.saturating_add(1);
-        }
-    }
-
     fn dropped(&mut self, entry: &PacketEntry<'_>) {
         let Some(start) = self.start else { return };
         let from_ns = entry.time.ns_since(start);
@@ -496,16 +493,16 @@ impl CallMedia {
     }
 
     /// The packet's stream, made where it is new; beyond `STREAMS_PER_CALL_MAX` the last.
-    fn stream(&mut self, entry: &PacketEntry<'_>, view: &RtpView<'_>, clock_hz: u32) -> usize {
-        let key = StreamKey {
-            channel: entry.channel,
-            source: entry.source,
-            destination: entry.destination,
-            ssrc: view.ssrc(),
-        };
-        if let Some(found) = self.streams.iter().rposition(|stream| stream.key == key) {
+    pub(super) fn stream(
+        &mut self,
+        entry: &PacketEntry<'_>,
+        view: &RtpView<'_>,
+        clock_hz: u32,
+    ) -> usize {
+        if let Some(found) = self.known_stream(entry, view) {
             return found;
         }
+        let key = StreamKey::of(entry, view);
         if self.streams.len() < STREAMS_PER_CALL_MAX {
             self.streams.push(Stream::new(key, entry.time, clock_hz));
         } else {

@@ -17,6 +17,7 @@ mod gaps;
 mod holds;
 mod kept_opus;
 mod key_exchange;
+mod measured;
 mod mender;
 mod missing;
 mod noise;

@@ -76,6 +76,12 @@ impl<'a> Reading<'a> {
         !matches!(self.meaning, Meaning::Events | Meaning::ComfortNoise)
     }
 
+    /// True for sound that nothing else comes along with.
+    #[must_use]
+    pub const fn is_plain_sound(&self) -> bool {
+        matches!(self.meaning, Meaning::Audio(_)) && self.red.is_none()
+    }
+
     /// The encoding's name, by what its sender sends.
     #[must_use]
     pub fn codec(&self, sending: &ChannelPlan) -> String {

@@ -8,7 +8,7 @@
 
 use super::placement::{Held, Placer, Surface};
 use super::report::StreamReport;
-use crate::base::{Channel, Endpoint, PacketTime, Ssrc};
+use crate::base::{Channel, Endpoint, PacketEntry, PacketTime, Ssrc};
 use crate::rtp::extended_seq::{ExtendedSeq, SeqExtender, TimestampExtender};
 use crate::rtp::header::RtpView;
 use crate::rtp::loss::LossCounter;
@@ -36,6 +36,15 @@ pub struct StreamKey {
     pub ssrc: Ssrc,
 }
 
+impl StreamKey {
+    /// Of a packet.
+    #[must_use]
+    pub const fn of(entry: &PacketEntry<'_>, view: &RtpView<'_>) -> Self {
+        let PacketEntry { channel, source, destination, .. } = *entry;
+        Self { channel, source, destination, ssrc: view.ssrc() }
+    }
+}
+
 /// One stream.
 #[derive(Debug)]
 pub struct Stream {
@@ -57,6 +66,8 @@ pub struct Stream {
     pub events: EventTracker,
     /// Its keys and roll-over counter, where it is SRTP.
     pub srtp: SrtpStream,
+    /// The payload type of its sound, once a packet of it was read whole, in the clear.
+    pub sound: Option<u8>,
     /// Packets that no key opened.
     pub locked: u64,
     /// Until where packets that cannot be decoded reach, in ns from the recording's start.
@@ -94,6 +105,7 @@ impl Stream {
             copies: 0,
             events: EventTracker::default(),
             srtp: SrtpStream::default(),
+            sound: None,
             locked: 0,
             unread_until_ns: i64::MIN,
             jitter: Jitter::new(clock_hz),

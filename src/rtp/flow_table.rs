@@ -92,6 +92,11 @@ pub struct Stamp {
     counts: [u32; 2],
 }
 
+impl Stamp {
+    /// Of no answer: it says nothing.
+    pub const NEVER: Self = Self { slots: [0; 2], counts: [0; 2] };
+}
+
 impl Default for Changes {
     fn default() -> Self {
         Self { counts: Box::new([0; CHANGE_SLOTS]), hasher: RandomState::default() }

@@ -17,6 +17,9 @@
 
 use crate::base::{PayloadType, Reader, Ssrc};
 
+/// Bytes of the header that every packet has.
+pub const FIXED_HEADER_LEN_BYTES: usize = 12;
+
 /// Why a packet is not RTP that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RtpReject {

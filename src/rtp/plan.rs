@@ -191,6 +191,15 @@ impl MediaPlan {
         [self.channel(channel)].into_iter().chain(legs)
     }
 
+    /// The payload types that are of one encoding somewhere in the plan, a bit for each.
+    #[must_use]
+    pub fn payload_types(&self, encoding: &str) -> u128 {
+        let channels = Channel::BOTH.into_iter().flat_map(|channel| self.of_channel(channel));
+        let formats = channels.flat_map(|plan| &plan.formats);
+        let of_it = formats.filter(|format| format.encoding == encoding);
+        of_it.fold(0, |types, format| types | 1 << (format.payload_type & 0x7f))
+    }
+
     /// Whether sound is expected on a channel: on one of the legs; else why not, by the first.
     #[must_use]
     pub fn state(&self, channel: Channel) -> MediaState {

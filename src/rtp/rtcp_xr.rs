@@ -119,8 +119,9 @@ fn read_block(block_type: u8, specific: u8, mut body: Reader<'_>) -> Option<Exte
     match block_type {
         4 => Some(ExtendedBlock::ReceiverTime { ntp: body.u64_be()? }),
         5 => Some(ExtendedBlock::Delays(Delays { rest: body.rest() })),
-        6 => Some(ExtendedBlock::Statistics(statistics(specific, body)?)),
-        7 => Some(ExtendedBlock::Voip(voip_metrics(body)?)),
+        // Fields that are not read here have to be there all the same (§4.6: 9 words, §4.7: 8).
+        6 if body.remaining() >= 36 => Some(ExtendedBlock::Statistics(statistics(specific, body)?)),
+        7 if body.remaining() >= 32 => Some(ExtendedBlock::Voip(voip_metrics(body)?)),
         _ => None,
     }
 }

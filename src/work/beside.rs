@@ -12,7 +12,7 @@ use super::orphans::{Carries, FlowKey};
 use super::outbox::{Outbox, Pushed};
 use crate::base::limits::{EARLY_PACKETS_MAX, ORPHAN_WAIT_MS};
 use crate::base::{
-    Channel, Endpoint, EntryKind, FiveTuple, FrameOutcome, PacketEntry, PacketTime, Reader, Ssrc,
+    Channel, Endpoint, EntryKind, FiveTuple, FrameOutcome, PacketEntry, PacketTime, Ssrc,
 };
 use crate::net::Sighting;
 use crate::rtp::flow_table::{ClaimRole, FlowTable, Match};
@@ -99,7 +99,8 @@ impl<P: SipPort> Rest<P> {
     pub(super) fn resolve_early(&mut self, now: PacketTime) {
         for _ in 0..self.early.held.len() {
             let Some(bytes) = self.early.held.pop_front() else { break };
-            let found = read(&bytes).and_then(|entry| Some((owner(&self.table, &entry)?, entry)));
+            let found = PacketEntry::read(&bytes)
+                .and_then(|entry| Some((owner(&self.table, &entry)?, entry)));
             if let Some((found, entry)) = found {
                 self.outbox.mark_claimed(found.call, now);
                 let outcome = self.deliver_to(found, &entry);
@@ -113,7 +114,7 @@ impl<P: SipPort> Rest<P> {
 
     /// Gives up what has waited long enough at `now`.
     pub(super) fn give_up_early(&mut self, now: PacketTime) {
-        while let Some(entry) = self.early.held.front().and_then(|it| read(it)) {
+        while let Some(entry) = self.early.held.front().and_then(|it| PacketEntry::read(it)) {
             if now.ms_since(entry.time) < ORPHAN_WAIT_MS {
                 break;
             }
@@ -136,7 +137,7 @@ impl<P: SipPort> Rest<P> {
 
     fn give_up_oldest(&mut self) {
         let Some(bytes) = self.early.held.pop_front() else { return };
-        let Some(entry) = read(&bytes) else { return };
+        let Some(entry) = PacketEntry::read(&bytes) else { return };
         let outcome = if entry.kind == EntryKind::Rtcp {
             let ssrc = sender_of(entry.payload).unwrap_or(Ssrc(0));
             let key = FlowKey { source: entry.source, destination: entry.destination, ssrc };
@@ -155,10 +156,6 @@ impl<P: SipPort> Rest<P> {
         }
         deliver(&mut self.outbox, found, entry)
     }
-}
-
-fn read(bytes: &[u8]) -> Option<PacketEntry<'_>> {
-    PacketEntry::read(&mut Reader::new(bytes))
 }
 
 /// A packet as an entry; who sent it is not known yet.

@@ -70,6 +70,14 @@ impl Targets {
         self.iter().next().is_none()
     }
 
+    /// The one call that a flow of sound goes to, once it was told of it.
+    #[must_use]
+    pub fn only(&self) -> Option<Target> {
+        let [first, rest @ ..] = self.list;
+        let is_only = rest.iter().all(Option::is_none) && self.told == Told::Already;
+        first.filter(|target| is_only && is_audio(target.role))
+    }
+
     fn has(&self, call: CallIndex) -> bool {
         self.iter().any(|target| target.call == call)
     }
@@ -117,6 +125,22 @@ impl Flows {
             }
         }
         self.resolve(key, seq, now, table)
+    }
+
+    /// Another lane took packets of a flow, the last at `last`.
+    pub fn touch(&mut self, key: FlowKey, (last, seq): (PacketTime, u16)) {
+        if let Some(flow) = self.flows.get_mut(&key) {
+            if last > flow.last {
+                (flow.last, flow.seq) = (last, seq);
+            }
+        }
+    }
+
+    /// The one call that a known flow of sound goes to, and when the table said so.
+    #[must_use]
+    pub fn only(&self, key: FlowKey) -> Option<(Target, Stamp)> {
+        let flow = self.flows.get(&key).filter(|flow| !flow.is_over)?;
+        Some((flow.targets.only()?, flow.stamp))
     }
 
     /// True when this flow was a call's a moment ago.

@@ -9,6 +9,7 @@
 
 use super::beside::Early;
 use super::carried::{Carried, Look, look};
+use super::express::{Express, Pass, Ticket};
 use super::flows::{Flows, Found, Target, Targets, Told};
 use super::orphans::{FlowKey, Orphans, UnclaimedFlow};
 use super::outbox::{Outbox, Pushed};
@@ -18,10 +19,11 @@ use super::signalling::TableUpdate;
 use super::stats::FrontStats;
 use crate::base::{
     Channel, Endpoint, EntryKind, FiveTuple, Frame, FrameOutcome, FrameSink, OutcomeCounts,
-    PacketEntry, PacketTime,
+    PacketEntry, PacketTime, Ssrc,
 };
 use crate::net::{
-    Continuity, Decap, Decapped, Interest, Sighting, TcpMoves, TcpSegment, TcpStreams,
+    Continuity, Decap, Decapped, Interest, PlainRtp, Sighting, TcpMoves, TcpSegment, TcpStreams,
+    plain_rtp,
 };
 use crate::rtp::classify::{Datagram, classify};
 use crate::rtp::flow_table::{ClaimRole, FlowTable};
@@ -62,6 +64,7 @@ pub(super) struct Rest<P: SipPort> {
     secure: Option<Secure>,
     pub(super) table: FlowTable,
     pub(super) flows: Flows,
+    express: Express,
     pub(super) orphans: Orphans,
     pub(super) reported: Reported,
     pub(super) early: Early,
@@ -93,6 +96,7 @@ impl<P: SipPort> Front<P> {
             secure: None,
             table: FlowTable::default(),
             flows: Flows::default(),
+            express: Express::default(),
             orphans: Orphans::default(),
             reported: Reported::default(),
             early: Early::default(),
@@ -328,6 +332,52 @@ impl<P: SipPort> Rest<P> {
         }
     }
 
+    /// Takes a packet that continues a stream in full swing.
+    fn express(
+        &mut self,
+        time: PacketTime,
+        tag: u64,
+        plain: &PlainRtp<'_>,
+    ) -> Option<FrameOutcome> {
+        let Self { express, table, outbox, .. } = self;
+        let pass = express.pass(tag, plain, time, |stamp| table.is_current(stamp))?;
+        let (source, destination) = plain.endpoints();
+        let (ticket, kind, payload) = match pass {
+            Pass::On(ticket) => (ticket, EntryKind::Rtp, plain.packet),
+            Pass::Copy(ticket) => {
+                (ticket, EntryKind::DuplicateRtp, plain.packet.get(..12).unwrap_or_default())
+            }
+        };
+        let channel = ticket.sender;
+        let entry = PacketEntry { time, source, destination, kind, channel, payload };
+        Some(match outbox.push(ticket.call, &entry) {
+            _ if kind == EntryKind::DuplicateRtp => FrameOutcome::Duplicate,
+            Pushed::Taken => FrameOutcome::Rtp,
+            Pushed::Full => FrameOutcome::QueueFull,
+            Pushed::NoCall => FrameOutcome::CallLimit,
+        })
+    }
+
+    /// A packet of perhaps a known stream goes the slow way; true when its frame passed a moment ago.
+    fn leave_express(&mut self, time: PacketTime, tag: u64, plain: &PlainRtp<'_>) -> bool {
+        let Some(seen) = self.express.leave(tag) else { return false };
+        let (source, destination) = plain.endpoints();
+        self.flows.touch(FlowKey { source, destination, ssrc: Ssrc(plain.ssrc) }, seen);
+        self.express.has_passed(tag, plain, time)
+    }
+
+    /// A packet went the slow way into a call: those after it need not.
+    fn admit_express(&mut self, packet: MediaPacket<'_>, tag: u64, plain: &PlainRtp<'_>) {
+        let (source, destination) = plain.endpoints();
+        let key = FlowKey { source, destination, ssrc: Ssrc(plain.ssrc) };
+        // Not what was within a tunnel.
+        let is_it = (packet.flow.source, packet.flow.destination) == (source, destination);
+        if let Some((target, stamp)) = self.flows.only(key).filter(|_| is_it) {
+            let ticket = Ticket { call: target.call, sender: target.sender, stamp };
+            self.express.admit(tag, plain, packet.time, ticket);
+        }
+    }
+
     fn segment(
         &mut self,
         time: PacketTime,
@@ -513,10 +563,25 @@ impl<P: SipPort> FrameSink for Front<P> {
         rest.now = time;
         rest.port.tick(time);
         rest.apply_updates();
+        let plain = plain_rtp(&frame).map(|plain| (rest.express.tag(&plain), plain));
+        let mut is_copy = false;
+        if let Some((tag, plain)) = &plain {
+            if let Some(outcome) = rest.express(time, *tag, plain) {
+                rest.outcomes.add(outcome);
+                return;
+            }
+            is_copy = rest.leave_express(time, *tag, plain);
+        }
         let outcome = match self.decap.frame(&frame) {
             Decapped::Done(outcome) => Some(outcome),
             Decapped::Udp { flow, payload, sighting, .. } => {
-                rest.datagram(MediaPacket { time, flow, payload, sighting })
+                let sighting = if is_copy { Sighting::Repeated } else { sighting };
+                let packet = MediaPacket { time, flow, payload, sighting };
+                let outcome = rest.datagram(packet);
+                if let Some((tag, plain)) = plain.filter(|_| outcome == Some(FrameOutcome::Rtp)) {
+                    rest.admit_express(packet, tag, &plain);
+                }
+                outcome
             }
             Decapped::Tcp { sighting: Sighting::Repeated, .. } => Some(FrameOutcome::Duplicate),
             Decapped::Tcp { flow, segment, .. } => Some(rest.segment(time, flow, segment)),

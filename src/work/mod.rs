@@ -9,6 +9,7 @@
 
 mod beside;
 mod carried;
+mod express;
 pub mod flows;
 pub mod front;
 pub mod fuzz;

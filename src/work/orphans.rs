@@ -10,7 +10,7 @@
 use crate::base::limits::{
     ORPHAN_BYTES_MAX, ORPHAN_WAIT_MS, ORPHANS_PER_FLOW_MAX, UNCLAIMED_FLOWS_MAX,
 };
-use crate::base::{Endpoint, FrameOutcome, PacketEntry, PacketTime, Reader, Ssrc};
+use crate::base::{Endpoint, FrameOutcome, PacketEntry, PacketTime, Ssrc};
 use crate::rtp::sight::{FlowSight, Occasion, Sound, look};
 use foldhash::fast::RandomState;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -197,7 +197,7 @@ impl Orphans {
             let Some(flow) = self.flows.get(&key) else { continue };
             let mut is_claimed = false;
             for (_, bytes) in &flow.packets {
-                if let Some(entry) = PacketEntry::read(&mut Reader::new(bytes)) {
+                if let Some(entry) = PacketEntry::read(bytes) {
                     is_claimed = claim(key, &entry);
                     if !is_claimed {
                         break;
@@ -361,7 +361,7 @@ impl OrphanFlow {
             self.last_look = LastLook::Taken;
         }
         let entries = self.packets.iter().filter_map(|(time, bytes)| {
-            let entry = PacketEntry::read(&mut Reader::new(bytes))?;
+            let entry = PacketEntry::read(bytes)?;
             Some((*time, entry.payload))
         });
         let looks = look(&entries);

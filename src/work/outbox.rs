@@ -6,10 +6,12 @@
 //! Non-goals: whose a packet is (see `flows`).
 //! Sources: none.
 
-use super::queue::{Block, BlockPool, CallSlot, Progress, QueueFull};
+use super::queue::{Block, BlockPool, CallSlot, Keep, Progress, QueueFull};
 use super::ready::Ready;
-use crate::base::limits::BLOCK_AGE_MS_MAX;
-use crate::base::{CallIndex, EntryKind, PacketEntry, PacketTime, RingIndex};
+use crate::base::limits::{BLOCK_AGE_MS_MAX, HEADERS_AGE_MS_MAX};
+use crate::base::time::NS_PER_MS;
+use crate::base::{CallIndex, Channel, EntryKind, PacketEntry, PacketTime, RingIndex};
+use crate::rtp::header::FIXED_HEADER_LEN_BYTES;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,14 +36,59 @@ pub enum Pushed {
     NoCall,
 }
 
+/// What each packet needs stands here and in the block, not in the slot, whose lines others write.
 #[derive(Debug)]
 struct Open {
     slot: Arc<CallSlot>,
+    keep: Keep,
+    /// By channel: when media last passed, and what of it the slot was told.
+    media: [Media; 2],
     block: Option<Box<Block>>,
     serial: u64,
     /// A packet that was dropped and is not told of yet.
-    owed: Option<(PacketTime, crate::base::Channel)>,
+    owed: Option<(PacketTime, Channel)>,
     visit: Visit,
+    /// Payload types that are read whole.
+    read: u128,
+    /// Packets to come that are handed over whole.
+    whole: u16,
+}
+
+/// When a party's media passed, in ns.
+#[derive(Clone, Copy, Debug)]
+struct Media {
+    last_ns: i64,
+    told_ns: i64,
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        Self { last_ns: i64::MIN, told_ns: i64::MIN }
+    }
+}
+
+/// How far the slot may lag behind what passed, until the block is handed over.
+const MEDIA_LAG_NS: i64 = 50 * NS_PER_MS;
+
+impl Open {
+    fn saw_media(&mut self, channel: Channel, time: PacketTime) {
+        let media = &mut self.media[channel.index()];
+        media.last_ns = media.last_ns.max(time.ns());
+        if media.last_ns.saturating_sub(media.told_ns) >= MEDIA_LAG_NS {
+            self.tell_media(MEDIA_LAG_NS);
+        }
+    }
+
+    /// Tells the slot of media that it does not know of yet, where it lags by so much.
+    fn tell_media(&mut self, lag_ns: i64) {
+        for (channel, media) in Channel::BOTH.into_iter().zip(&mut self.media) {
+            let lag = media.last_ns.saturating_sub(media.told_ns);
+            if lag > 0 && lag >= lag_ns {
+                media.told_ns = media.last_ns;
+                self.slot.saw_media(channel, PacketTime::from_ns(media.last_ns));
+            }
+        }
+    }
 }
 
 /// Whether a call stands in `handed`.
@@ -68,7 +115,14 @@ pub struct Outbox {
     ready: Arc<Ready>,
     progress: Arc<Progress>,
     when_full: WhenFull,
+    block_age_ms: i64,
 }
+
+/// RTP packets of a call that are handed over whole, before headers are enough: keys and codecs are known by then.
+const WHOLE_PACKETS: u16 = 200;
+
+/// Payloads below this are handed over whole: events and silence.
+const SMALL_BYTES: usize = 16;
 
 impl Outbox {
     /// For one ring.
@@ -81,7 +135,27 @@ impl Outbox {
         when_full: WhenFull,
     ) -> Self {
         let (calls, ages, stuck, handed) = (Vec::new(), VecDeque::new(), Vec::new(), Vec::new());
-        Self { ring, calls, ages, stuck, handed, serial: 0, pool, ready, progress, when_full }
+        let block_age_ms = BLOCK_AGE_MS_MAX;
+        Self {
+            ring,
+            calls,
+            ages,
+            stuck,
+            handed,
+            serial: 0,
+            pool,
+            ready,
+            progress,
+            when_full,
+            block_age_ms,
+        }
+    }
+
+    /// The same, where nothing is recorded and nothing at risk: blocks may be older.
+    #[must_use]
+    pub fn with_old_blocks(mut self) -> Self {
+        self.block_age_ms = HEADERS_AGE_MS_MAX;
+        self
     }
 
     /// A call begins.
@@ -92,7 +166,17 @@ impl Outbox {
         }
         self.close(slot.index);
         if let Some(place) = self.calls.get_mut(at) {
-            *place = Some(Open { slot, block: None, serial: 0, owed: None, visit: Visit::NotDue });
+            *place = Some(Open {
+                keep: slot.keep,
+                media: [Media::default(); 2],
+                slot,
+                block: None,
+                serial: 0,
+                owed: None,
+                visit: Visit::NotDue,
+                read: 0,
+                whole: WHOLE_PACKETS,
+            });
         }
         // Each call stands in it once, so that handing over never allocates.
         let room = self.calls.len().saturating_sub(self.handed.len());
@@ -121,13 +205,15 @@ impl Outbox {
             if let Some((time, channel)) = open.owed.take() {
                 let kind = EntryKind::Dropped;
                 let owed = PacketEntry { time, kind, channel, payload: &[], ..*entry };
-                if !block.push(&owed) {
+                if !block.push(&owed, &[]) {
                     open.owed = Some((time, channel));
                 }
             }
-            if block.push(entry) {
+            let header = header_alone(entry, (&mut open.whole, open.read), open.keep);
+            let pushed = block.push(entry, header.unwrap_or(entry.payload));
+            if pushed {
                 if entry.kind == EntryKind::Rtp {
-                    open.slot.saw_media(entry.channel, entry.time);
+                    open.saw_media(entry.channel, entry.time);
                 }
                 return Pushed::Taken;
             }
@@ -155,7 +241,7 @@ impl Outbox {
         let mut stuck = std::mem::take(&mut self.stuck);
         while let Some((first, call, serial)) = self.ages.front().copied() {
             let is_open = self.is_open(call, serial);
-            if is_open && now.ms_since(first) < BLOCK_AGE_MS_MAX {
+            if is_open && now.ms_since(first) < self.block_age_ms {
                 break;
             }
             self.ages.pop_front();
@@ -228,6 +314,7 @@ impl Outbox {
         if let Some(open) = self.get(call) {
             open.block = Some(block);
             open.serial = serial;
+            open.read = open.slot.types_read();
         }
         self.ages.push_back((time, call, serial));
         true
@@ -240,6 +327,7 @@ impl Outbox {
             return true;
         };
         let Some(mut block) = open.block.take() else { return true };
+        open.tell_media(0);
         loop {
             match open.slot.push(self.ring, block) {
                 Ok(()) => break,
@@ -261,4 +349,24 @@ impl Outbox {
         }
         true
     }
+}
+
+/// The twelve bytes of a packet's header, where they are enough.
+fn header_alone<'a>(
+    entry: &PacketEntry<'a>,
+    (whole, read): (&mut u16, u128),
+    keep: Keep,
+) -> Option<&'a [u8]> {
+    if keep == Keep::Packets || entry.kind != EntryKind::Rtp {
+        return None;
+    }
+    if *whole > 0 {
+        *whole -= 1;
+        return None;
+    }
+    let (header, payload) = entry.payload.split_first_chunk::<FIXED_HEADER_LEN_BYTES>()?;
+    let payload_type = header[1] & 0x7f;
+    // No extension, no padding, no contributing sources: they would have to be whole to be read.
+    let is_bare = header[0] == 0x80 && payload.len() >= SMALL_BYTES;
+    (is_bare && read >> payload_type & 1 == 0).then_some(header.as_slice())
 }

@@ -184,7 +184,7 @@ fn work(shared: &Shared, local: &Worker<Arc<CallSlot>>, stealers: &[Stealer<Arc<
                 take_up(&shared.ending, &shared.ready);
             }
         }
-        if idle < 64 {
+        if idle < 4 {
             std::thread::yield_now();
         } else {
             std::thread::sleep(Duration::from_millis(1));

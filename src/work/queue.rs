@@ -8,29 +8,35 @@
 
 use super::visit::CallWork;
 use crate::base::limits::{BLOCK_BYTES, CALL_QUEUE_BLOCKS};
-use crate::base::{CallId, CallIndex, Channel, PacketEntry, PacketTime, RingIndex};
+use crate::base::{CallId, CallIndex, Channel, EntryFlows, PacketEntry, PacketTime, RingIndex};
 use crate::call::CallFacts;
 use crate::rtp::plan::Control;
 use crossbeam::atomic::AtomicCell;
 use crossbeam::queue::{ArrayQueue, SegQueue};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-/// Packets of one call and ring, back to back as `PacketEntry` writes them.
+/// Packets of one call and ring, back to back as `EntryFlows` writes them.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Block {
     bytes: Box<[u8]>,
     len: usize,
+    flows: EntryFlows,
 }
 
 impl Block {
     fn new() -> Self {
-        Self { bytes: vec![0; BLOCK_BYTES].into_boxed_slice(), len: 0 }
+        Self {
+            bytes: vec![0; BLOCK_BYTES].into_boxed_slice(),
+            len: 0,
+            flows: EntryFlows::default(),
+        }
     }
 
-    /// Appends a packet; false when there is too little room.
-    pub fn push(&mut self, entry: &PacketEntry<'_>) -> bool {
+    /// Appends a packet with this payload; false when there is too little room.
+    pub fn push(&mut self, entry: &PacketEntry<'_>, payload: &[u8]) -> bool {
         let room = self.bytes.get_mut(self.len..).unwrap_or_default();
-        let written = entry.write(room);
+        let written = self.flows.write_with(entry, payload, room);
         self.len += written.unwrap_or(0);
         written.is_some()
     }
@@ -78,6 +84,7 @@ impl BlockPool {
     /// Gives a block back.
     pub fn give(&self, mut block: Box<Block>) {
         block.len = 0;
+        block.flows.clear();
         // There is room for every block that was made.
         let _ = self.free.push(block);
     }
@@ -101,12 +108,25 @@ const QUEUED: u8 = 1;
 const RUNNING: u8 = 2;
 const RUNNING_AGAIN: u8 = 3;
 
+/// How much of a call's sound its workers need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Whole packets.
+    Packets,
+    /// Headers, once a stream is known: nothing of it is recorded.
+    Headers,
+}
+
 /// What fronts, correlator and workers share of one call.
 pub struct CallSlot {
     /// Place in the tables.
     pub index: CallIndex,
     /// Name in the archive.
     pub id: CallId,
+    /// What fronts hand over of its sound.
+    pub keep: Keep,
+    /// Payload types whose payloads say more than how they sound, one bit each.
+    read: [AtomicU64; 2],
     queues: Box<[ArrayQueue<Box<Block>>]>,
     controls: SegQueue<(PacketTime, Control)>,
     facts: AtomicCell<Option<Box<CallFacts>>>,
@@ -130,11 +150,18 @@ pub struct QueueFull(pub Box<Block>);
 impl CallSlot {
     /// A call with one queue a ring.
     #[must_use]
-    pub fn new(index: CallIndex, id: CallId, rings: usize, work: Box<CallWork>) -> Self {
+    pub fn new(
+        (index, id): (CallIndex, CallId),
+        keep: Keep,
+        rings: usize,
+        work: Box<CallWork>,
+    ) -> Self {
         let queue = || ArrayQueue::new(CALL_QUEUE_BLOCKS);
         Self {
             index,
             id,
+            keep,
+            read: [AtomicU64::new(0), AtomicU64::new(0)],
             queues: (0..rings).map(|_| queue()).collect(),
             controls: SegQueue::new(),
             facts: AtomicCell::new(None),
@@ -143,6 +170,20 @@ impl CallSlot {
             is_noted: AtomicBool::new(false),
             last_media_ns: [AtomicI64::new(i64::MIN), AtomicI64::new(i64::MIN)],
         }
+    }
+
+    /// The plan changed: payloads of these types are read from now on, whatever is kept.
+    pub fn read_types(&self, types: u128) {
+        let [low, high] = &self.read;
+        low.store(u64::try_from(types & u128::from(u64::MAX)).unwrap_or(0), Ordering::Relaxed);
+        high.store(u64::try_from(types >> 64).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The types that `read_types` was told.
+    #[must_use]
+    pub fn types_read(&self) -> u128 {
+        let [low, high] = [0, 1].map(|at| u128::from(self.read[at].load(Ordering::Relaxed)));
+        high << 64 | low
     }
 
     /// Hands a block over.
@@ -183,7 +224,12 @@ impl CallSlot {
 
     /// A party's media passed at `time`.
     pub fn saw_media(&self, channel: Channel, time: PacketTime) {
-        self.last_media_ns[channel.index()].fetch_max(time.ns(), Ordering::Relaxed);
+        // No exchange, whose price each packet would pay: what another ring writes between the two is
+        // made good by the next packet.
+        let last_ns = &self.last_media_ns[channel.index()];
+        if time.ns() > last_ns.load(Ordering::Relaxed) {
+            last_ns.store(time.ns(), Ordering::Relaxed);
+        }
     }
 
     /// When media last passed.

@@ -6,7 +6,7 @@
 //! Non-goals: containers (see `cli::export`).
 //! Sources: docs/archive.md (raw records).
 
-use crate::base::{EntryKind, PacketEntry, PacketTime, Reader};
+use crate::base::{Entries, EntryKind, PacketEntry, PacketTime};
 use crate::media::{CallMedia, MediaReport, MediaSettings, MediaSink};
 use crate::rtp::plan::Control;
 
@@ -36,8 +36,7 @@ pub fn render_raw(bodies: &[Vec<u8>], settings: MediaSettings) -> Rendered {
     let mut latest = PacketTime::MIN;
     let mut last_media = PacketTime::MIN;
     for body in bodies {
-        let mut reader = Reader::new(body);
-        while let Some(entry) = PacketEntry::read(&mut reader) {
+        for entry in Entries::new(body) {
             latest = latest.max(entry.time);
             if entry.kind == EntryKind::Rtp {
                 last_media = last_media.max(entry.time);

@@ -7,7 +7,7 @@
 //! Non-goals: SIP itself (see `call`), media (see `visit`).
 //! Sources: RFC 3261.
 
-use super::queue::{CallSlot, Progress};
+use super::queue::{CallSlot, Keep, Progress};
 use super::ready::Ready;
 use super::stats::Stats;
 use super::summary::summarise_ongoing;
@@ -20,6 +20,7 @@ use crate::base::{CallId, CallIndex, FiveTuple, FrameOutcome, PacketTime};
 use crate::call::{Attributed, CallEvent, CallOrigin, Correlator, EndReason, JoinSettings};
 use crate::media::{MediaReport, MediaSettings, StartAt, Store};
 use crate::rtp::flow_table::{Claim, LearnedFlow};
+use crate::rtp::plan::Control;
 use crate::rtp::sight::FlowSight;
 use crate::sip::Message;
 use crate::tls::KeyLog;
@@ -67,10 +68,15 @@ pub struct Signalling {
     stats: Arc<Stats>,
     key_log: Option<KeyLog>,
     last_tick: PacketTime,
+    /// Before this a tick has nothing to do.
+    due: PacketTime,
 }
 
 /// Timers run once in this much packet time.
 const TICK_MS: i64 = 250;
+
+/// How often the others are told how far the correlator has come.
+const PROGRESS_MS: i64 = 1;
 
 impl Signalling {
     /// A correlator without calls.
@@ -94,6 +100,7 @@ impl Signalling {
             stats: shared.stats,
             key_log: None,
             last_tick: PacketTime::MIN,
+            due: PacketTime::MIN,
         }
     }
 
@@ -138,6 +145,12 @@ impl Signalling {
 
     /// Time goes on: ends what is due. Cheap when called often.
     pub fn tick(&mut self, now: PacketTime, updates: &mut Vec<TableUpdate>) {
+        if now >= self.due {
+            self.tick_due(now, updates);
+        }
+    }
+
+    fn tick_due(&mut self, now: PacketTime, updates: &mut Vec<TableUpdate>) {
         self.correlator.let_go(now);
         self.drain(updates);
         if now.ms_since(self.last_tick) >= TICK_MS {
@@ -146,10 +159,12 @@ impl Signalling {
             let at = PacketTime::from_ms(ticks.saturating_mul(TICK_MS));
             self.last_tick = at;
             self.expire(at, updates);
-            self.visit_all();
+            self.visit_silent(at);
             self.stats.calls_live.set(u64::try_from(self.live()).unwrap_or(0));
         }
         self.progress.signalling(now);
+        let next = now.plus_ms(PROGRESS_MS);
+        self.due = self.correlator.next_due().map_or(next, |due| due.min(next));
     }
 
     /// The end of the input: every timer is due.
@@ -179,6 +194,15 @@ impl Signalling {
         }
     }
 
+    /// Asks for visits of calls that no packets bring one: their time goes on all the same.
+    fn visit_silent(&self, now: PacketTime) {
+        for (slot, _) in self.slots.iter().flatten() {
+            if slot.last_media().is_none_or(|last| now.ms_since(last) >= TICK_MS) {
+                self.ready.request(slot);
+            }
+        }
+    }
+
     fn expire(&mut self, now: PacketTime, updates: &mut Vec<TableUpdate>) {
         let slots = &self.slots;
         let last_media = |index: CallIndex| slot_of(slots, index)?.last_media();
@@ -193,6 +217,8 @@ impl Signalling {
     }
 
     fn drain(&mut self, updates: &mut Vec<TableUpdate>) {
+        // A leg may linger now.
+        self.due = PacketTime::MIN;
         let events: Vec<CallEvent> = self.correlator.drain().collect();
         for event in events {
             self.apply(event, updates);
@@ -213,6 +239,9 @@ impl Signalling {
             }
             CallEvent::Control { call, time, control } => {
                 if let Some(slot) = slot_of(&self.slots, call) {
+                    if let Control::Plan(plan) = &control {
+                        slot.read_types(plan.payload_types("RED"));
+                    }
                     slot.control(time, control);
                     self.ready.request(slot);
                 }
@@ -269,7 +298,8 @@ impl Signalling {
         if is_refused {
             work.note("not recorded: the disk was down to its reserve");
         }
-        let slot = Arc::new(CallSlot::new(index, id, self.rings, work));
+        let keep = if settings.store == Store::None { Keep::Headers } else { Keep::Packets };
+        let slot = Arc::new(CallSlot::new((index, id), keep, self.rings, work));
         let at = index.0 as usize;
         if self.slots.len() <= at {
             self.slots.resize_with(at + 1, || None);

@@ -9,7 +9,7 @@
 use super::writer::ArchiveSender;
 use crate::archive::body::AudioBatchWriter;
 use crate::archive::{Compression, RecordKind};
-use crate::base::{CallId, EntryKind, PacketEntry, PacketTime};
+use crate::base::{CallId, EntryFlows, EntryKind, PacketEntry, PacketTime};
 use crate::media::MediaSink;
 use crate::rtp::plan::Control;
 
@@ -22,21 +22,28 @@ pub struct BatchSink<'a> {
     call: CallId,
     archive: &'a ArchiveSender,
     audio: Option<AudioBatchWriter>,
-    raw: Vec<u8>,
-    spill: Vec<u8>,
+    raw: Body,
+    spill: Body,
+}
+
+/// Entries on their way to a record.
+#[derive(Debug, Default)]
+struct Body {
+    bytes: Vec<u8>,
+    flows: EntryFlows,
 }
 
 impl<'a> BatchSink<'a> {
     /// For one call.
     #[must_use]
-    pub const fn new(call: CallId, archive: &'a ArchiveSender) -> Self {
-        Self { call, archive, audio: None, raw: Vec::new(), spill: Vec::new() }
+    pub fn new(call: CallId, archive: &'a ArchiveSender) -> Self {
+        Self { call, archive, audio: None, raw: Body::default(), spill: Body::default() }
     }
 
     /// Puts a packet aside.
     pub fn spill(&mut self, entry: &PacketEntry<'_>) {
-        append(&mut self.spill, entry);
-        if self.spill.len() >= RECORD_BYTES {
+        self.spill.append(entry);
+        if self.spill.bytes.len() >= RECORD_BYTES {
             self.flush_spill();
         }
     }
@@ -55,6 +62,14 @@ impl<'a> BatchSink<'a> {
         self.flush_spill();
     }
 
+    /// Entries that stand in the layout of a body already, kept as a record of their own.
+    pub fn raw_body(&mut self, body: &[u8]) {
+        self.flush_raw();
+        if !body.is_empty() {
+            self.archive.append(self.call, RecordKind::Raw, body.to_vec(), Compression::Lz4);
+        }
+    }
+
     fn flush_audio(&mut self) {
         if let Some(audio) = self.audio.take() {
             let body = audio.finish();
@@ -63,17 +78,32 @@ impl<'a> BatchSink<'a> {
     }
 
     fn flush_raw(&mut self) {
-        if !self.raw.is_empty() {
-            let body = std::mem::take(&mut self.raw);
+        if !self.raw.bytes.is_empty() {
+            let body = std::mem::take(&mut self.raw).bytes;
             self.archive.append(self.call, RecordKind::Raw, body, Compression::Lz4);
         }
     }
 
     fn flush_spill(&mut self) {
-        if !self.spill.is_empty() {
-            let body = std::mem::take(&mut self.spill);
+        if !self.spill.bytes.is_empty() {
+            let body = std::mem::take(&mut self.spill).bytes;
             self.archive.count_spilled(body.len());
             self.archive.append(self.call, RecordKind::Spill, body, Compression::Lz4);
+        }
+    }
+}
+
+/// The same, for packets that are kept otherwise: what SIP says of them is kept before them.
+pub struct ControlsOnly<'a, 'b>(pub &'a mut BatchSink<'b>);
+
+impl MediaSink for ControlsOnly<'_, '_> {
+    fn slot(&mut self, number: u32, left: &[u8], right: &[u8]) {
+        self.0.slot(number, left, right);
+    }
+
+    fn raw(&mut self, entry: &PacketEntry<'_>) {
+        if entry.kind == EntryKind::Control {
+            self.0.raw(entry);
         }
     }
 }
@@ -90,16 +120,18 @@ impl MediaSink for BatchSink<'_> {
     }
 
     fn raw(&mut self, entry: &PacketEntry<'_>) {
-        append(&mut self.raw, entry);
-        if self.raw.len() >= RECORD_BYTES {
+        self.raw.append(entry);
+        if self.raw.bytes.len() >= RECORD_BYTES {
             self.flush_raw();
         }
     }
 }
 
-fn append(out: &mut Vec<u8>, entry: &PacketEntry<'_>) {
-    let at = out.len();
-    out.resize(at + entry.len_bytes(), 0);
-    let written = out.get_mut(at..).and_then(|room| entry.write(room));
-    out.truncate(at + written.unwrap_or(0));
+impl Body {
+    fn append(&mut self, entry: &PacketEntry<'_>) {
+        let at = self.bytes.len();
+        self.bytes.resize(at + entry.len_bytes(), 0);
+        let written = self.bytes.get_mut(at..).and_then(|room| self.flows.write(entry, room));
+        self.bytes.truncate(at + written.unwrap_or(0));
+    }
 }

@@ -8,11 +8,11 @@
 //! Sources: none.
 
 use super::queue::{Block, BlockPool, CallSlot};
-use super::sink::BatchSink;
+use super::sink::{BatchSink, ControlsOnly};
 use super::summary::{summarise, summarise_ongoing};
 use super::writer::ArchiveSender;
 use crate::archive::RecordKind;
-use crate::base::{EntryKind, PacketEntry, PacketTime, Reader};
+use crate::base::{Entries, EntryFlows, EntryKind, PacketEntry, PacketTime, Reader};
 use crate::call::CallFacts;
 use crate::media::{CallMedia, MediaReport, MediaSettings};
 use crate::rtp::plan::Control;
@@ -36,6 +36,10 @@ pub struct CallWork {
 struct RingInput {
     blocks: VecDeque<Box<Block>>,
     offset: usize,
+    /// What the block at hand has named so far.
+    flows: EntryFlows,
+    /// Blocks at the front that are read and not given back yet.
+    read: usize,
     /// The latest time of this ring: older packets behind it were claimed then.
     latest: Option<PacketTime>,
 }
@@ -108,7 +112,10 @@ impl CallWork {
         if self.spill == Spill::Pending {
             self.take_back(slot, archive, &mut sink);
         }
-        while self.step(safe, pool, &mut sink) {}
+        while self.pass(safe, pool, &mut sink)
+            || self.run(safe, pool, &mut sink)
+            || self.step(safe, pool, &mut sink)
+        {}
         self.media.advance(safe, &mut sink);
         sink.flush();
         self.facts = slot.take_facts().or(self.facts.take());
@@ -155,6 +162,46 @@ impl CallWork {
         while let Some(control) = slot.pop_control() {
             self.controls.push_back(control);
         }
+    }
+
+    /// Takes a whole block that is kept as it is; false where that is not so simple.
+    fn pass(&mut self, safe: PacketTime, pool: &BlockPool, sink: &mut BatchSink<'_>) -> bool {
+        let Self { media, rings, controls, .. } = self;
+        let [ring] = rings.as_mut_slice() else { return false };
+        let until = controls.front().map_or(safe, |(time, _)| safe.min(*time));
+        if !media.keeps_all() || ring.latest.is_some_and(|latest| latest >= until) {
+            return false;
+        }
+        let is_due = |entry: PacketEntry<'_>| entry.time < until;
+        let Some(block) = ring.blocks.front().filter(|_| ring.offset == 0) else { return false };
+        if !Entries::new(block.bytes()).all(is_due) {
+            return false;
+        }
+        for entry in Entries::new(block.bytes()) {
+            let time = ring.latest.map_or(entry.time, |latest| latest.max(entry.time));
+            ring.latest = Some(time);
+            media.entry(time, &entry, &mut ControlsOnly(sink));
+        }
+        sink.raw_body(block.bytes());
+        if let Some(block) = ring.blocks.pop_front() {
+            pool.give(block);
+        }
+        true
+    }
+
+    /// Takes what the only ring has before the next control; false when that is nothing.
+    fn run(&mut self, safe: PacketTime, pool: &BlockPool, sink: &mut BatchSink<'_>) -> bool {
+        let Self { media, rings, controls, .. } = self;
+        let [ring] = rings.as_mut_slice() else { return false };
+        // At the same time SIP's word comes first.
+        let until = controls.front().map_or(safe, |(time, _)| safe.min(*time));
+        let mut has_run = false;
+        while let Some((time, entry)) = ring.next_before(until) {
+            media.entry(time, &entry, sink);
+            has_run = true;
+        }
+        ring.give_back(pool);
+        has_run
     }
 
     /// Takes the next packet or control; false when nothing before `safe` is left.
@@ -231,8 +278,7 @@ impl CallWork {
         self.spill = Spill::None;
         let mut latest = PacketTime::MIN;
         for body in archive.take_back(slot.id) {
-            let mut reader = Reader::new(&body);
-            while let Some(entry) = PacketEntry::read(&mut reader) {
+            for entry in Entries::new(&body) {
                 latest = latest.max(entry.time);
                 self.media.entry(latest, &entry, sink);
                 if entry.kind == EntryKind::Control && self.media.is_ended() {
@@ -244,18 +290,52 @@ impl CallWork {
 }
 
 impl RingInput {
+    /// The next packet of the block at hand, if it is due before `until`; blocks that are read stay.
+    fn next_before(&mut self, until: PacketTime) -> Option<(PacketTime, PacketEntry<'_>)> {
+        let Self { blocks, offset, flows, latest, read } = self;
+        loop {
+            let bytes = blocks.get(*read)?.bytes();
+            let mut rest = Reader::new(bytes.get(*offset..).unwrap_or_default());
+            let Some(entry) = flows.peek(rest.rest()) else {
+                (*offset, *read) = (0, read.saturating_add(1));
+                flows.clear();
+                continue;
+            };
+            let time = latest.map_or(entry.time, |latest| latest.max(entry.time));
+            if time >= until {
+                return None;
+            }
+            *latest = Some(time);
+            *offset = offset.saturating_add(flows.take(&entry, &mut rest));
+            return Some((time, entry));
+        }
+    }
+
+    /// Gives back the blocks that `next_before` has read.
+    fn give_back(&mut self, pool: &BlockPool) {
+        for block in self.blocks.drain(..self.read.min(self.blocks.len())) {
+            pool.give(block);
+        }
+        self.read = 0;
+    }
+
     fn peek(&self) -> Option<PacketEntry<'_>> {
         let block = self.blocks.front()?;
         let rest = block.bytes().get(self.offset..).unwrap_or_default();
-        PacketEntry::read(&mut Reader::new(rest))
+        self.flows.peek(rest)
     }
 
     fn advance(&mut self, pool: &BlockPool) {
-        let len_bytes = self.peek().map_or(usize::MAX, |entry| entry.len_bytes());
+        let Some(block) = self.blocks.front() else { return };
+        let mut rest = Reader::new(block.bytes().get(self.offset..).unwrap_or_default());
+        let len_bytes = match self.flows.peek(rest.rest()) {
+            Some(entry) => self.flows.take(&entry, &mut rest),
+            None => usize::MAX,
+        };
         self.offset = self.offset.saturating_add(len_bytes);
-        let is_read = self.blocks.front().is_none_or(|block| self.offset >= block.bytes().len());
-        if is_read {
+        if self.offset >= block.bytes().len() {
             self.offset = 0;
+            self.flows.clear();
             if let Some(block) = self.blocks.pop_front() {
                 pool.give(block);
             }
