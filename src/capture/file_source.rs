@@ -36,11 +36,17 @@ pub struct FileSource {
     behind: Vec<usize>,
     faults: VecDeque<CaptureError>,
     filters: Filters,
-    last_time: PacketTime,
-    time_steps: u64,
-    filtered: u64,
+    order: Order,
     /// What secrets blocks of the files said.
     key_log: KeyLog,
+}
+
+/// What went by.
+struct Order {
+    last_time: PacketTime,
+    /// Frames that were older than the one before.
+    time_steps: u64,
+    filtered: u64,
 }
 
 /// Whether a file could be moved on.
@@ -80,8 +86,7 @@ struct Opened {
 impl FileSource {
     /// Opens all files; `-` is standard input. `filter` is an expression of pcap-filter(7).
     ///
-    /// Plain files are mapped; gzip, zstd and pipes are read through a bounded buffer. Formats are
-    /// told by content. This waits for the file header of a pipe.
+    /// All are read through a bounded buffer. Formats are told by content. This waits for the file header of a pipe.
     ///
     /// # Errors
     /// `NoSuchFile`, `Unreadable`, `NotACapture`, `SameFileTwice`, `TooManyFiles`, `BadFilter`;
@@ -134,13 +139,13 @@ impl FileSource {
     /// How often time stepped back (and was clamped).
     #[must_use]
     pub const fn time_steps(&self) -> u64 {
-        self.time_steps
+        self.order.time_steps
     }
 
     /// Frames read but not handed over, because the filter refused them.
     #[must_use]
     pub const fn filtered(&self) -> u64 {
-        self.filtered
+        self.order.filtered
     }
 
     /// Bytes read and bytes in all, as they stand on disk; a pipe's size is what was read of it.
@@ -166,9 +171,7 @@ impl FileSource {
                 links: BTreeSet::new(),
                 compiled: Vec::new(),
             },
-            last_time: PacketTime::MIN,
-            time_steps: 0,
-            filtered: 0,
+            order: Order { last_time: PacketTime::MIN, time_steps: 0, filtered: 0 },
             key_log: KeyLog::new(),
         }
     }
@@ -294,22 +297,55 @@ impl FileSource {
         self.unpark(index);
         let Some(Member { place: Place::Open(opened), .. }) = self.files.get(index) else { return };
         let Some(record) = opened.head else { return };
+        self.order.hand_over(&record, opened.input.window(), &mut self.filters, sink);
+    }
+
+    /// Hands over up to `most` frames of the only file behind its head, which was handed over: there is no
+    /// order among files to keep. Whatever is not a whole frame at hand is left to `advance`.
+    fn read_on(&mut self, most: usize, sink: &mut dyn FrameSink) -> usize {
+        let Some(Member { place: Place::Open(opened), .. }) = self.files.first_mut() else {
+            return 0;
+        };
+        let Opened { input, reader: Reader::Pcap(reader), head } = &mut **opened else { return 0 };
+        let Some(mut record) = head.take() else { return 0 };
+        let mut read = 0;
+        loop {
+            let behind = usize::try_from(record.advance_bytes).unwrap_or(usize::MAX);
+            let rest = input.window().get(behind..).unwrap_or_default();
+            if read >= most || !reader.is_whole(rest) {
+                *head = Some(record);
+                return read;
+            }
+            // Neither can fail: so many bytes are there.
+            let _ = input.skip(record.advance_bytes);
+            let Ok(Some(next)) = reader.next(input) else { return read };
+            record = next;
+            self.order.hand_over(&record, input.window(), &mut self.filters, sink);
+            read = read.saturating_add(1);
+        }
+    }
+}
+
+impl Order {
+    fn hand_over(
+        &mut self,
+        record: &Record,
+        window: &[u8],
+        filters: &mut Filters,
+        sink: &mut dyn FrameSink,
+    ) {
         let end = record.start.saturating_add(record.len_bytes);
-        let bytes = opened.input.window().get(record.start..end).unwrap_or_default();
+        let bytes = window.get(record.start..end).unwrap_or_default();
         if record.time < self.last_time {
             self.time_steps = self.time_steps.saturating_add(1);
         }
         self.last_time = self.last_time.max(record.time);
-        if self.filters.refuse(record.link, bytes) {
+        if filters.refuse(record.link, bytes) {
             self.filtered = self.filtered.saturating_add(1);
             return;
         }
-        sink.frame(Frame {
-            time: self.last_time,
-            link: record.link,
-            bytes,
-            wire_len_bytes: record.wire_len_bytes,
-        });
+        let (time, link, wire_len_bytes) = (self.last_time, record.link, record.wire_len_bytes);
+        sink.frame(Frame { time, link, bytes, wire_len_bytes });
     }
 }
 
@@ -323,13 +359,16 @@ impl FrameSource for FileSource {
         let mut read = 0;
         while read < limits::CAPTURE_BATCH_FRAMES {
             if self.catch_up(read) == Advanced::NotYet {
-                let now = self.last_time;
+                let now = self.order.last_time;
                 return Ok(if read > 0 { Polled::Frames } else { Polled::Idle { now } });
             }
             let Some(Reverse((_, index))) = self.queue.pop() else { break };
             self.hand_over(index, sink);
             self.behind.push(index);
             read = read.saturating_add(1);
+            if self.files.len() == 1 {
+                read = read.saturating_add(self.read_on(limits::CAPTURE_BATCH_FRAMES - read, sink));
+            }
         }
         if read > 0 {
             return Ok(Polled::Frames);

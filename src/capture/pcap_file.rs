@@ -70,16 +70,28 @@ impl PcapReader {
         Ok(Self { order, fraction_ns, link })
     }
 
+    /// True when `bytes` begin with a whole record, so that reading it cannot fail.
+    pub(super) fn is_whole(&self, bytes: &[u8]) -> bool {
+        let Some(header) = bytes.first_chunk::<RECORD_HEADER_LEN_BYTES>() else { return false };
+        let [_, _, _, _, _, _, _, _, captured @ .., _, _, _, _] = *header;
+        let len_bytes = usize::try_from(self.order.u32(captured)).unwrap_or(usize::MAX);
+        len_bytes <= limits::CAPTURE_FRAME_BYTES_MAX
+            && bytes.len() >= RECORD_HEADER_LEN_BYTES.saturating_add(len_bytes)
+    }
+
     /// The next frame, or `None` at the end.
     ///
     /// # Errors
     /// `Truncated` when the frame is not whole, `Damaged` for an impossible length, `Io`.
-    #[inline]
+    // In place: a record that is handed over by memory is read back in other widths than it was written
+    // in, and such a load waits for every store before it, among them those that missed the cache.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "measured: 30 ns a packet")]
     pub(super) fn next(&mut self, input: &mut Input) -> Result<Option<Record>, ReadFault> {
-        let Some(header) = input.peek::<RECORD_HEADER_LEN_BYTES>()? else {
+        if input.ensure(RECORD_HEADER_LEN_BYTES)? == 0 {
             return Ok(None);
-        };
-        let mut fields = Fields::new(&header, self.order);
+        }
+        let mut fields = Fields::new(input.window(), self.order);
         let (Some(seconds), Some(fraction), Some(captured), Some(original)) =
             (fields.u32(), fields.u32(), fields.u32(), fields.u32())
         else {
