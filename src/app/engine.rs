@@ -34,8 +34,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Blocks of a replay: the reader waits, so that few are enough.
-const REPLAY_BLOCKS: usize = BLOCKS_MAX / 8;
+/// Blocks of a replay: the reader waits for the workers, and each call holds one or two.
+const REPLAY_BLOCKS: usize = BLOCKS_MAX / 2;
 
 /// Unclaimed flows in the report.
 pub const UNCLAIMED_SHOWN: usize = 10;

@@ -218,14 +218,14 @@ pub const ORPHAN_BYTES_MAX: usize = 16 << 20;
 /// Unclaimed flows remembered for the report on what was not recorded and why.
 pub const UNCLAIMED_FLOWS_MAX: usize = 4_096;
 
-/// A block of a call's queue: about 0.8 s of both directions of G.711 at 20 ms.
-pub const BLOCK_BYTES: usize = 16 << 10;
+/// A block of a call's queue: about 0.2 s of both directions of G.711 at 20 ms. A packet that is larger has a block of its size.
+pub const BLOCK_BYTES: usize = 4 << 10;
 
 /// Blocks that wait in one call's queue for one ring.
 pub const CALL_QUEUE_BLOCKS: usize = 64;
 
 /// Blocks in all: 1 GiB. Live, a call's packets beyond it are spilled, then dropped and counted.
-pub const BLOCKS_MAX: usize = 65_536;
+pub const BLOCKS_MAX: usize = 262_144;
 
 /// The same where nothing is recorded, and figures alone are late.
 pub const HEADERS_AGE_MS_MAX: i64 = 2_000;
@@ -406,7 +406,7 @@ pub const CAPTURE_BATCH_FRAMES: usize = 1_024;
 /// Base-2 logarithm of the largest zstd window: 128 MiB, what `zstd --long` makes.
 pub const CAPTURE_ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
-const _: () = assert!(BLOCK_BYTES > 2 * 2_048, "a block holds several full-size packets");
+const _: () = assert!(BLOCK_BYTES > 2 * 1_600, "a block holds several full-size packets");
 const _: () = assert!(FRAGMENT_BYTES_MAX >= 4 * DATAGRAM_BYTES_MAX);
 const _: () = assert!(TCP_PARKED_BYTES_MAX >= 4 * TCP_GAP_BYTES_MAX);
 const _: () = assert!(TLS_WAITING_ALL_BYTES_MAX >= 4 * TLS_WAITING_BYTES_MAX);

@@ -217,10 +217,6 @@ impl Outbox {
                 }
                 return Pushed::Taken;
             }
-            // Full, or a packet larger than a block: only the first is worth a second try.
-            if block.is_empty() {
-                break;
-            }
             if !self.hand_over(call) {
                 break;
             }

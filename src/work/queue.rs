@@ -19,22 +19,23 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize,
 #[derive(Debug)]
 #[repr(C)]
 pub struct Block {
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     len: usize,
     flows: EntryFlows,
 }
 
 impl Block {
     fn new() -> Self {
-        Self {
-            bytes: vec![0; BLOCK_BYTES].into_boxed_slice(),
-            len: 0,
-            flows: EntryFlows::default(),
-        }
+        Self { bytes: vec![0; BLOCK_BYTES], len: 0, flows: EntryFlows::default() }
     }
 
-    /// Appends a packet with this payload; false when there is too little room.
+    /// Appends a packet with this payload; false when there is too little room. An empty block has room
+    /// for any.
     pub fn push(&mut self, entry: &PacketEntry<'_>, payload: &[u8]) -> bool {
+        if self.len == 0 {
+            let needed = payload.len().saturating_add(PacketEntry::HEADER_LEN_BYTES);
+            self.bytes.resize(needed.max(BLOCK_BYTES), 0);
+        }
         let room = self.bytes.get_mut(self.len..).unwrap_or_default();
         let written = self.flows.write_with(entry, payload, room);
         self.len += written.unwrap_or(0);
@@ -84,6 +85,9 @@ impl BlockPool {
     /// Gives a block back.
     pub fn give(&self, mut block: Box<Block>) {
         block.len = 0;
+        if block.bytes.len() > BLOCK_BYTES {
+            block.bytes = vec![0; BLOCK_BYTES];
+        }
         block.flows.clear();
         // There is room for every block that was made.
         let _ = self.free.push(block);
