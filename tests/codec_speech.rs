@@ -32,8 +32,13 @@ fn samples(bytes: &[u8]) -> Vec<i16> {
 
 /// Seven seconds of a voice, as `in.wav` at a rate, and its samples.
 fn voice(directory: &Path, rate_hz: u32) -> Vec<i16> {
+    voice_of(directory, "en", rate_hz)
+}
+
+/// The same sentence by another voice of espeak-ng.
+fn voice_of(directory: &Path, name: &str, rate_hz: u32) -> Vec<i16> {
     let text = "The quick brown fox jumps over the lazy dog. Please call again tomorrow, at half past nine.";
-    run(directory, &["espeak-ng", "-s", "150", "-w", "voice.wav", text]);
+    run(directory, &["espeak-ng", "-v", name, "-s", "150", "-w", "voice.wav", text]);
     let rate = rate_hz.to_string();
     run(directory, &["sox", "-D", "-G", "voice.wav", "-r", &rate, "-b", "16", "-c", "1", "in.wav"]);
     raw(directory, "in.wav", rate_hz)
@@ -125,6 +130,28 @@ fn g726_in_both_packings_whatever_sdp_says() {
                 let wanted = [0.96, 0.98, 0.995, 0.998][bits - 2];
                 alike(&format!("{packing} as {name}"), &ours, &voice, wanted);
             }
+        }
+    }
+}
+
+/// Women and men in several languages: the packing is told from the first words on.
+#[test]
+fn the_packing_of_g726_is_told_for_any_voice() {
+    let place = tempfile::tempdir().expect("a directory");
+    for name in ["en+f3", "pl", "de", "es+f4", "cs", "it+m3"] {
+        voice_of(place.path(), name, 8_000);
+        for (packing, right, wrong) in
+            [("g726", "AAL2-G726-32", "G726-32"), ("g726le", "G726-32", "AAL2-G726-32")]
+        {
+            let words = [
+                "ffmpeg", "-v", "error", "-y", "-i", "in.wav", "-c:a", packing, "-b:a", "32000",
+                "-f", packing, "out",
+            ];
+            run(place.path(), &words);
+            let coded = std::fs::read(place.path().join("out")).expect("encoded");
+            let named_right = decode((right, 8_000, ""), coded.chunks_exact(80));
+            let named_wrong = decode((wrong, 8_000, ""), coded.chunks_exact(80));
+            alike(&format!("{name}, {packing}"), &named_wrong, &named_right, 0.99);
         }
     }
 }
