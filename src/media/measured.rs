@@ -7,6 +7,7 @@
 //! Sources: RFC 3550 §5.1.
 
 use super::call_media::CallMedia;
+use super::reading::Reading;
 use super::settings::{MediaSink, Store};
 use super::stream::{StreamKey, Timed};
 use crate::base::PacketEntry;
@@ -49,10 +50,15 @@ impl CallMedia {
     pub(super) fn header(&mut self, entry: &PacketEntry<'_>) {
         let Ok(view) = RtpView::parse_header(entry.payload) else { return };
         let index = self.known_stream(entry, &view).unwrap_or_else(|| {
+            // No packet of it was handed over whole: the plan says what it is.
             let sending = self.plan.sending(entry.channel, entry.source, entry.destination);
-            let format = sending.format(view.payload_type().0);
-            let clock_hz = format.map_or(8_000, |format| format.clock_hz);
-            self.stream(entry, &view, clock_hz)
+            let reading = Reading::locked(sending, &view);
+            let (codec, clock_hz) = (reading.codec(sending), reading.clock_hz);
+            let index = self.stream(entry, &view, clock_hz);
+            if let Some(stream) = self.streams.get_mut(index) {
+                stream.codec = codec;
+            }
+            index
         });
         let is_recording = self.is_recording();
         let Some(stream) = self.streams.get_mut(index) else { return };

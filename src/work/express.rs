@@ -38,7 +38,7 @@ pub struct Ticket {
 }
 
 /// One packet that passed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Passed {
     /// Capture time in units of 65.536 µs, modulo 2^32.
     tick: u32,
@@ -158,7 +158,9 @@ impl Express {
         let Ticket { call, sender, stamp } = ticket;
         let is_known = stream.tag == tag;
         let payload_type = packet.payload_type;
-        let recent = if is_known { stream.recent } else { [Passed::default(); RECENT] };
+        // Long ago: nothing is a copy of it.
+        let never = Passed { tick: tick(now).wrapping_sub(1 << 31), seq: 0, identification: 0 };
+        let recent = if is_known { stream.recent } else { [never; RECENT] };
         let is_behind = is_known && stream.seq.wrapping_sub(packet.seq) <= AHEAD_MAX;
         let seq = if is_behind { stream.seq } else { packet.seq };
         *stream = Stream { tag, last: now, stamp, call, recent, seq, sender, payload_type };

@@ -50,8 +50,8 @@ struct Open {
     visit: Visit,
     /// Payload types that are read whole.
     read: u128,
-    /// Packets to come that are handed over whole.
-    whole: u16,
+    /// By channel: packets to come that are handed over whole.
+    whole: [u16; 2],
 }
 
 /// When a party's media passed, in ns.
@@ -118,8 +118,8 @@ pub struct Outbox {
     block_age_ms: i64,
 }
 
-/// RTP packets of a call that are handed over whole, before headers are enough: keys and codecs are known by then.
-const WHOLE_PACKETS: u16 = 200;
+/// RTP packets of a party that are handed over whole, before headers are enough: keys and codecs are known by then.
+const WHOLE_PACKETS: u16 = 100;
 
 /// Payloads below this are handed over whole: events and silence.
 const SMALL_BYTES: usize = 16;
@@ -175,7 +175,7 @@ impl Outbox {
                 owed: None,
                 visit: Visit::NotDue,
                 read: 0,
-                whole: WHOLE_PACKETS,
+                whole: [WHOLE_PACKETS; 2],
             });
         }
         // Each call stands in it once, so that handing over never allocates.
@@ -350,12 +350,13 @@ impl Outbox {
 /// The twelve bytes of a packet's header, where they are enough.
 fn header_alone<'a>(
     entry: &PacketEntry<'a>,
-    (whole, read): (&mut u16, u128),
+    (whole, read): (&mut [u16; 2], u128),
     keep: Keep,
 ) -> Option<&'a [u8]> {
     if keep == Keep::Packets || entry.kind != EntryKind::Rtp {
         return None;
     }
+    let whole = &mut whole[entry.channel.index()];
     if *whole > 0 {
         *whole -= 1;
         return None;
