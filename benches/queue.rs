@@ -108,7 +108,10 @@ fn queue(criterion: &mut Criterion) {
     assert_eq!(path.push(), CALLS * PACKETS);
     path.outbox.finish();
     let entry_len = entry(path.now).len_bytes();
-    assert_eq!(path.drain(), CALLS * PACKETS * entry_len);
+    // Whole once a block, short after that.
+    let drained = path.drain();
+    let packets = CALLS * PACKETS;
+    assert!((packets * (172 + 8)..packets * entry_len).contains(&drained), "{drained} bytes");
     group.bench_function("blocks", |bencher| {
         bencher.iter(|| {
             let taken = path.push();
