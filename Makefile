@@ -68,7 +68,7 @@ fuzz-build:
 
 lint-lab:
 	for script in tests/lab/judge tests/lab/*.py tests/lab/lib/*.py fuzz/seeds.py; do python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' "$$script"; done
-	if command -v shellcheck >/dev/null; then shellcheck -x -P tests/lab .ci/run tests/lab/lab tests/lab/deps tests/lab/demo tests/lab/lib/*.sh; fi
+	if command -v shellcheck >/dev/null; then shellcheck -x -P tests/lab .ci/run fuzz/run tests/lab/lab tests/lab/deps tests/lab/demo tests/lab/lib/*.sh; fi
 
 # Real phones, conversations, damaged captures, 1,000 calls at once, an hour of drift; without root no phones.
 # The program of the dev profile, so that nothing is compiled a second time.

@@ -2,7 +2,7 @@
 //!
 //! Purpose: what once broke us stays fixed, and the bodies run in `cargo test` on stable Rust.
 //! Invariants: each target of fuzz/fuzz_targets has a body here and at least one file of corpus.
-//! Non-goals: finding anything new (see `cargo fuzz`).
+//! Non-goals: finding anything new (see `fuzz/run`).
 //! Sources: style.md §6 "fuzz".
 
 use std::collections::BTreeSet;
