@@ -30,7 +30,7 @@ pub struct FaxLog {
     t38: Option<PacketTime>,
     packets: u64,
     tones: Vec<(FaxTone, PacketTime)>,
-    /// A message was heard, and SDP has not changed since.
+    /// A machine that had announced itself said a message, and SDP has not changed since.
     is_message: bool,
 }
 
@@ -59,11 +59,14 @@ impl FaxLog {
 
     /// A tone was heard on one of the channels.
     pub fn tone(&mut self, tone: FaxTone, time: PacketTime) {
-        self.is_message |= tone == FaxTone::V21;
         match self.tones.iter_mut().find(|(known, _)| *known == tone) {
             Some((_, first)) => *first = time.min(*first),
             None => self.tones.push((tone, time)),
         }
+        // Flags alone may be a sound of another kind, and a call must not lose its sound to it: machines
+        // call with CNG or answer with CED before they say anything (T.30 §4.1).
+        let is_announced = self.tones.iter().any(|(tone, _)| *tone != FaxTone::V21);
+        self.is_message |= tone == FaxTone::V21 && is_announced;
     }
 
     /// What is told; `None` where there is no sign of a fax.
@@ -105,6 +108,9 @@ mod tests {
         let report = log.report().expect("a fax");
         assert_eq!((report.time, report.is_passthrough, report.has_t38), (at(300), true, true));
         assert_eq!(report.tones, [FaxTone::Cng, FaxTone::V21]);
+        let mut flags_alone = FaxLog::default();
+        flags_alone.tone(FaxTone::V21, at(900));
+        assert!(!flags_alone.is_message(), "anything may sound like flags");
         assert!(log.is_message());
         log.on_new_plan();
         assert!(!log.is_message());

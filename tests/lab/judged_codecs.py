@@ -61,7 +61,7 @@ def judge_live(name, take):
         return
     made = script("truth.py", capture, truth)
     expect(made.returncode == 0, f"{name}: the truth of the capture is found {made.stderr.strip()[-300:]}")
-    bounds = ["--ceiling", *sound.libopus, "--pesq-below-ceiling", 0.15, "--correlation-min", 0.9, "--leak-max", -25]
+    bounds = ["--ceiling", *sound.libopus, "--pesq-below-ceiling", 0.15, "--correlation-min", 0.87, "--leak-max", -25]
     judge_call(f"{name}-live", path, truth, sound.codec, *bounds, numbers=sound.numbers)
     judge_call(f"{name}-replayed", replay(f"{name}-replay", capture), truth, sound.codec, *bounds, numbers=sound.numbers)
     if sound.dense:

@@ -11,7 +11,7 @@ import time
 from judging import CALLSPAN, CAPTURE, HERE, WORK, archive, expect, judge_call, lab, replay, rooted, script, takes
 
 WIRES = ["tls12", "tls13", "ws", "wss", "hep"]
-BOUNDS = ["--ceiling", 16, 0, 8000, "--pesq-below-ceiling", 0.15, "--correlation-min", 0.9, "--leak-max", -25]
+BOUNDS = ["--ceiling", 16, 0, 8000, "--pesq-below-ceiling", 0.15, "--correlation-min", 0.87, "--leak-max", -25]
 
 
 def wires():
