@@ -132,10 +132,18 @@ impl<'a> PacketEntry<'a> {
         Some(self.len_bytes())
     }
 
-    /// Reads an entry that stands alone; `None` where the bytes are torn or of an unknown kind.
+    /// Reads an entry that stands alone, whole; `None` where the bytes are torn or of an unknown kind.
     #[must_use]
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
-        Entries::new(bytes).next()
+        let mut ahead = Reader::new(bytes);
+        let kind = EntryKind::from_code(ahead.u8()?)?;
+        let channel = if ahead.u8()? == 0 { Channel::Caller } else { Channel::Callee };
+        let payload_len = ahead.u16_le()?;
+        let time = PacketTime::from_ns(ahead.i64_le()?);
+        let source = Endpoint { ip: ahead.array()?, port: ahead.u16_le()? };
+        let destination = Endpoint { ip: ahead.array()?, port: ahead.u16_le()? };
+        let payload = ahead.take(usize::from(payload_len))?;
+        Some(Self { time, source, destination, kind, channel, payload })
     }
 }
 
@@ -247,7 +255,7 @@ impl EntryFlows {
         let (first, _) = bytes.split_first()?;
         match first.checked_sub(SHORT) {
             Some(number) => self.peek_short(usize::from(number), bytes),
-            None => peek_whole(*first, bytes),
+            None => PacketEntry::read(bytes),
         }
     }
 
@@ -275,19 +283,6 @@ impl EntryFlows {
         let kind = EntryKind::Rtp;
         Some(PacketEntry { time, source, destination, kind, channel, payload })
     }
-}
-
-fn peek_whole(code: u8, bytes: &[u8]) -> Option<PacketEntry<'_>> {
-    let mut ahead = Reader::new(bytes);
-    let kind = EntryKind::from_code(code)?;
-    ahead.u8()?;
-    let channel = if ahead.u8()? == 0 { Channel::Caller } else { Channel::Callee };
-    let payload_len = ahead.u16_le()?;
-    let time = PacketTime::from_ns(ahead.i64_le()?);
-    let source = Endpoint { ip: ahead.array()?, port: ahead.u16_le()? };
-    let destination = Endpoint { ip: ahead.array()?, port: ahead.u16_le()? };
-    let payload = ahead.take(usize::from(payload_len))?;
-    Some(PacketEntry { time, source, destination, kind, channel, payload })
 }
 
 fn write_short(number: u8, ns: i64, payload: &[u8], out: &mut [u8]) -> Option<usize> {
